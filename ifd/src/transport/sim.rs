@@ -1,0 +1,1 @@
+//! The transport onto a simulated device, in process.

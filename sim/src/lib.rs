@@ -1,0 +1,11 @@
+//! The other end of the wire: a USB CCID reader and smart cards in software.
+//!
+//! A [`Device`] is anything that answers on the four pipes of a CCID interface; a [`Port`] is the
+//! socket it is plugged into, shared by the one who drives it over the wire and the one who
+//! handles the hardware: inserts cards, presses keys, pulls the plug.
+
+pub mod device;
+pub mod port;
+
+pub use device::{ControlReply, Descriptors, Device};
+pub use port::Port;

@@ -1,0 +1,96 @@
+//! The socket a simulated device is plugged into.
+
+use crate::Device;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// A device and its plug. Clones are the same port.
+pub struct Port<D: ?Sized> {
+    shared: Arc<Mutex<Shared<D>>>,
+}
+
+struct Shared<D: ?Sized> {
+    /// Counts plug-ins: odd while plugged in.
+    plugs: u64,
+    waker: Option<Waker>,
+    device: D,
+}
+
+impl<D: ?Sized> Clone for Port<D> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<D: Device> Port<D> {
+    /// A port with `device` plugged in.
+    pub fn new(device: D) -> Self {
+        let shared = Shared { plugs: 1, waker: None, device };
+        Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+}
+
+impl<D: Device + ?Sized> Port<D> {
+    /// Does something with the device and wakes whoever drives it. Handling the hardware (cards,
+    /// keys) and looking at what it has seen goes through here. Works unplugged, too.
+    pub fn with<R>(&self, act: impl FnOnce(&mut D) -> R) -> R {
+        let mut shared = self.lock();
+        let result = act(&mut shared.device);
+        if let Some(waker) = shared.waker.take() {
+            drop(shared);
+            waker.wake();
+        }
+        result
+    }
+
+    /// Pulls the plug. What is under way on the wire ends with an error there.
+    pub fn unplug(&self) {
+        self.set_plugged(false);
+    }
+
+    /// Plugs it in again.
+    pub fn plug(&self) {
+        self.set_plugged(true);
+    }
+
+    /// The device is plugged in.
+    pub fn is_plugged(&self) -> bool {
+        self.lock().plugs % 2 == 1
+    }
+
+    /// How often it has been plugged or unplugged; odd while plugged in. Whoever drives the device
+    /// remembers it, so that an unplug and plug in between is not missed.
+    pub fn plugs(&self) -> u64 {
+        self.lock().plugs
+    }
+
+    /// Drives the device: for the wire only. `waker` is woken once, when someone handles the
+    /// hardware, plugs or unplugs. None if the device is no longer (or not again since) plugged in
+    /// as in `plugs`.
+    pub fn drive<R>(&self, plugs: u64, waker: &Waker, act: impl FnOnce(&mut D) -> R) -> Option<R> {
+        let mut shared = self.lock();
+        if shared.plugs != plugs {
+            return None;
+        }
+        if !shared.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            shared.waker = Some(waker.clone());
+        }
+        Some(act(&mut shared.device))
+    }
+
+    fn set_plugged(&self, plugged: bool) {
+        let mut shared = self.lock();
+        if (shared.plugs % 2 == 1) != plugged {
+            shared.plugs += 1;
+            if let Some(waker) = shared.waker.take() {
+                drop(shared);
+                waker.wake();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<D>> {
+        // A panic of a test in `with` must not take the port from the others.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
