@@ -59,3 +59,41 @@ pub trait Device: Send {
     /// is in the slots stays there.
     fn reset(&mut self, now: Instant);
 }
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn descriptors(&self) -> &Descriptors {
+        (**self).descriptors()
+    }
+
+    fn control(&mut self, setup: SetupPacket, data: &[u8], now: Instant) -> ControlReply {
+        (**self).control(setup, data, now)
+    }
+
+    fn accepts_bulk_out(&self) -> bool {
+        (**self).accepts_bulk_out()
+    }
+
+    fn bulk_out(&mut self, data: &[u8], now: Instant) {
+        (**self).bulk_out(data, now);
+    }
+
+    fn poll_bulk_in(&mut self, now: Instant) -> Option<Bytes> {
+        (**self).poll_bulk_in(now)
+    }
+
+    fn poll_interrupt(&mut self, now: Instant) -> Option<Bytes> {
+        (**self).poll_interrupt(now)
+    }
+
+    fn poll_deadline(&self) -> Option<Instant> {
+        (**self).poll_deadline()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        (**self).handle_timeout(now);
+    }
+
+    fn reset(&mut self, now: Instant) {
+        (**self).reset(now);
+    }
+}

@@ -4,6 +4,7 @@
 //! polled for; nothing blocks. What runs on one transport runs on all: real USB ([`usb`]), the
 //! simulated reader ([`sim`]), a recorded trace ([`replay`]).
 
+pub mod descriptors;
 pub mod sim;
 
 use bytes::Bytes;
