@@ -1,1 +1,84 @@
-//! Under construction.
+//! What a slot can be asked to do.
+
+use crate::atr::{Atr, Protocol};
+use crate::wire::IccStatus;
+use bytes::Bytes;
+use core::fmt;
+use core::time::Duration;
+
+/// Names an operation of one [`Reader`](crate::Reader) from its start to its completion.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OperationId(pub u64);
+
+/// How a card is powered up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PowerUp {
+    /// Power off first, then on: a cold reset.
+    Cold,
+    /// Power on; a card that has power gets a warm reset.
+    Warm,
+}
+
+/// Something a slot can be asked to do. What it takes on the wire is the reader's business.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Powers the card up, with each voltage that reader and host can choose until one works.
+    /// Gives [`Output::Atr`].
+    PowerOn(PowerUp),
+    /// Cuts the power. Gives [`Output::Done`].
+    PowerOff,
+    /// Asks for the slot's status. Gives [`Output::Status`].
+    Status,
+    /// Makes reader and card speak this protocol. Gives [`Output::Done`].
+    SetProtocol(Protocol),
+    /// Exchanges a command APDU for its response. Gives [`Output::Data`]: data and SW1 SW2. With
+    /// T=0 at TPDU level, one TPDU: 61xx and 6Cxx are the caller's.
+    Exchange(Bytes),
+    /// A manufacturer's command to the reader. Gives [`Output::Data`].
+    Escape(Bytes),
+    /// PIN entry on the reader: bPINOperation and the PIN data structure (CCID 1.1 §6.1.11).
+    /// Gives [`Output::Data`].
+    Secure {
+        /// abPINOperationDataStructure behind bPINOperation.
+        data: Bytes,
+        /// How long the user may take.
+        timeout: Duration,
+    },
+    /// Asks for the protocol parameters. Gives [`Output::Data`]: bProtocolNum and the data
+    /// structure of CCID 1.1 §6.2.3.
+    GetParameters,
+    /// Resets the protocol parameters to their defaults. Gives as above.
+    ResetParameters,
+}
+
+impl fmt::Debug for Operation {
+    /// Command data may hold a PIN and are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PowerOn(how) => write!(f, "PowerOn({how:?})"),
+            Self::PowerOff => f.write_str("PowerOff"),
+            Self::Status => f.write_str("Status"),
+            Self::SetProtocol(protocol) => write!(f, "SetProtocol({protocol})"),
+            Self::Exchange(data) => write!(f, "Exchange({} bytes)", data.len()),
+            Self::Escape(data) => write!(f, "Escape({} bytes)", data.len()),
+            Self::Secure { data, .. } => write!(f, "Secure({} bytes)", data.len()),
+            Self::GetParameters => f.write_str("GetParameters"),
+            Self::ResetParameters => f.write_str("ResetParameters"),
+        }
+    }
+}
+
+/// What a successful operation gives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Nothing but success.
+    Done,
+    /// The answer to reset.
+    Atr(Atr),
+    /// The slot's status.
+    Status(IccStatus),
+    /// Data, as the operation says.
+    Data(Bytes),
+}

@@ -1,0 +1,124 @@
+//! One operation as a sequence of commands: each machine names its next command and is given the
+//! answer. It knows no sequence numbers and no time.
+
+mod exchange;
+mod power;
+mod simple;
+
+use crate::atr::{AtrInfo, Protocol};
+use crate::descriptor::ClassDescriptor;
+use crate::error::{Breach, Error, Sent};
+use crate::operation::{Operation, Output};
+use crate::wire::{Command, IccStatus, Response, SlotError};
+use core::time::Duration;
+
+use exchange::Exchange;
+pub(crate) use power::Power;
+use simple::Simple;
+
+/// The waiting time for commands that involve no card, and the least for those that do.
+pub(crate) const READER_TIME: Duration = Duration::from_secs(3);
+
+/// The waiting time for a power-up: some readers take long over several voltages and classes.
+pub(crate) const POWER_TIME: Duration = Duration::from_secs(30);
+
+/// The waiting time for an exchange with a card whose ATR tells nothing.
+pub(crate) const UNKNOWN_CARD_TIME: Duration = Duration::from_secs(60);
+
+/// What a machine wants next.
+pub(crate) enum Step {
+    /// [`Machine::command`] is to be sent.
+    Send,
+    /// The operation has ended.
+    Done(Result<Output, Error>),
+}
+
+/// What a machine may know of slot and reader when it starts.
+pub(crate) struct Setting<'a> {
+    pub(crate) class: &'a ClassDescriptor,
+    /// The ATR of the powered card, read; none if it cannot be read.
+    pub(crate) atr: Option<&'a AtrInfo>,
+    pub(crate) powered: bool,
+    /// The protocol set, or else the one the card starts with.
+    pub(crate) protocol: Option<Protocol>,
+}
+
+/// The machine of an operation.
+#[derive(Debug)]
+pub(crate) enum Machine {
+    Power(Power),
+    Exchange(Exchange),
+    Simple(Simple),
+}
+
+impl Machine {
+    /// The machine of `operation`, or its end if no command is needed or none possible.
+    pub(crate) fn new(
+        operation: &Operation,
+        setting: &Setting<'_>,
+    ) -> Result<Self, Result<Output, Error>> {
+        match operation {
+            Operation::PowerOn(how) => Ok(Self::Power(Power::new(*how, setting.class))),
+            Operation::Exchange(command) => {
+                Exchange::new(command, setting).map(Self::Exchange).map_err(Err)
+            }
+            other => Simple::new(other, setting).map(Self::Simple),
+        }
+    }
+
+    /// The command to be sent now.
+    pub(crate) fn command(&self) -> Command<'_> {
+        match self {
+            Self::Power(machine) => machine.command(),
+            Self::Exchange(machine) => machine.command(),
+            Self::Simple(machine) => machine.command(),
+        }
+    }
+
+    /// How long its answer may take before a time extension.
+    pub(crate) fn timeout(&self) -> Duration {
+        match self {
+            Self::Power(machine) => machine.timeout(),
+            Self::Exchange(machine) => machine.timeout(),
+            Self::Simple(machine) => machine.timeout(),
+        }
+    }
+
+    /// The final answer to `sent`: of the right type if it reports success.
+    pub(crate) fn answer(&mut self, sent: Sent, response: &Response<'_>) -> Step {
+        match self {
+            Self::Power(machine) => machine.answer(sent, response),
+            Self::Exchange(machine) => machine.answer(sent, response),
+            Self::Simple(machine) => machine.answer(sent, response),
+        }
+    }
+
+    /// Without a card it cannot go on.
+    pub(crate) fn needs_card(&self) -> bool {
+        match self {
+            Self::Power(_) | Self::Exchange(_) => true,
+            Self::Simple(machine) => machine.needs_card(),
+        }
+    }
+
+    /// The operation is a power-up: when it fails, the card has no power.
+    pub(crate) fn is_power_up(&self) -> bool {
+        matches!(self, Self::Power(_))
+    }
+}
+
+/// The error behind a failed answer.
+pub(crate) fn failure(sent: Sent, response: &Response<'_>) -> Option<Error> {
+    let status = response.status();
+    let error = status.slot_error()?;
+    Some(match (status.icc, error) {
+        (IccStatus::NotPresent, _) => Error::NoCard,
+        (_, SlotError::IccMute) => Error::CardMute,
+        (_, error) => Error::Failed { sent, error },
+    })
+}
+
+/// An answer that the reader should not have given.
+pub(crate) fn misbehaved(sent: Sent, breach: Breach) -> Step {
+    Step::Done(Err(Error::Misbehaved { sent, breach }))
+}

@@ -1,0 +1,547 @@
+//! One slot: what is in it, what it is doing, and what waits to be done.
+//!
+//! At most one command of a slot is on the wire. The state is an enum that holds its data:
+//! busy with a command, aborting one, waiting for the late answer of one that is over, waiting
+//! until lost transfers are recovered, or getting back in step after that.
+
+mod abort;
+
+use crate::atr::{Atr, AtrInfo, Protocol};
+use crate::error::{Breach, Error, Sent};
+use crate::machine::{Machine, Setting, Step};
+use crate::operation::{Operation, OperationId, Output, PowerUp};
+use crate::reader::{Event, Shared, Transmit};
+use crate::time::Instant;
+use crate::wire::{CommandStatus, IccStatus, Message, Response, Seq, Slot};
+use alloc::collections::VecDeque;
+use core::time::Duration;
+use log::{debug, info, warn};
+
+use abort::{Aborting, Reason};
+
+/// What is known of a card's presence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    Unknown,
+    Absent,
+    Present,
+}
+
+/// The card's power.
+#[derive(Debug)]
+pub(crate) enum Card {
+    Off,
+    On {
+        /// The ATR, read; none if it cannot be.
+        info: Option<AtrInfo>,
+        /// The protocol that was set.
+        protocol: Option<Protocol>,
+    },
+}
+
+/// What success or failure of an operation means for the card.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Effect {
+    None,
+    PowerOn,
+    PowerOff,
+    Protocol(Protocol),
+}
+
+impl Effect {
+    fn of(operation: &Operation) -> Self {
+        match operation {
+            Operation::PowerOn(_) => Self::PowerOn,
+            Operation::PowerOff => Self::PowerOff,
+            Operation::SetProtocol(protocol) => Self::Protocol(*protocol),
+            _ => Self::None,
+        }
+    }
+}
+
+/// On whose behalf a machine runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    /// The caller's.
+    Operation(OperationId),
+    /// Brings the card back after an aborted command, then its protocol.
+    Restore(Option<Protocol>),
+    /// Sets the protocol again after that.
+    RestoreProtocol,
+    /// Looks whether a card is there.
+    Poll,
+}
+
+/// A machine at work.
+#[derive(Debug)]
+pub(crate) struct Work {
+    purpose: Purpose,
+    effect: Effect,
+    machine: Machine,
+    /// It ends by then, whatever the reader asks for.
+    limit: Instant,
+    /// To end as cancelled before its next command.
+    cancelled: bool,
+    /// Commands sent so far.
+    commands: u32,
+}
+
+/// A command on the wire.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    seq: Seq,
+    message_type: u8,
+    expected: u8,
+    base: Duration,
+    deadline: Instant,
+}
+
+impl Flight {
+    fn sent(&self, slot: Slot) -> Sent {
+        Sent { message_type: self.message_type, slot, seq: self.seq }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum State {
+    Idle,
+    Busy {
+        work: Work,
+        flight: Flight,
+    },
+    Aborting(Aborting),
+    /// The operation is over (the card was taken out); the reader may still answer by `until`.
+    Draining {
+        flight: Flight,
+        until: Instant,
+    },
+    /// Out of step; waits until the transfers are recovered.
+    Lost {
+        restore: bool,
+    },
+    /// GetSlotStatus after a recovery.
+    Resync {
+        flight: Flight,
+        tries: u8,
+        restore: bool,
+    },
+}
+
+struct Queued {
+    id: OperationId,
+    operation: Operation,
+    limit: Instant,
+}
+
+pub(crate) struct SlotMachine {
+    slot: Slot,
+    presence: Presence,
+    card: Card,
+    queue: VecDeque<Queued>,
+    state: State,
+    /// When presence is looked at next, if it is polled.
+    next_poll: Option<Instant>,
+    /// The interrupt pipe has spoken of this slot.
+    notified: bool,
+}
+
+impl SlotMachine {
+    pub(crate) fn new(slot: Slot, now: Instant) -> Self {
+        Self {
+            slot,
+            presence: Presence::Unknown,
+            card: Card::Off,
+            queue: VecDeque::new(),
+            state: State::Idle,
+            // Whether a card is there is asked once in any case.
+            next_poll: Some(now),
+            notified: false,
+        }
+    }
+
+    /// The slot has, or may have, a command on the wire.
+    pub(crate) fn is_busy(&self) -> bool {
+        !matches!(self.state, State::Idle | State::Lost { .. })
+    }
+
+    pub(crate) fn presence(&self) -> Presence {
+        self.presence
+    }
+
+    pub(crate) fn enqueue(&mut self, id: OperationId, operation: Operation, limit: Instant) {
+        self.queue.push_back(Queued { id, operation, limit });
+    }
+
+    /// Presence is to be looked at by `at`.
+    pub(crate) fn poll_at(&mut self, at: Instant) {
+        self.next_poll = Some(self.next_poll.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Starts what waits, if the slot is idle.
+    pub(crate) fn start_next(&mut self, shared: &mut Shared, now: Instant) {
+        while matches!(self.state, State::Idle) {
+            if let Some(Queued { id, operation, limit }) = self.queue.pop_front() {
+                self.start(Purpose::Operation(id), &operation, limit, shared, now);
+            } else if self.next_poll.is_some_and(|at| at <= now) {
+                let limit = now + shared.options.total_limit;
+                self.next_poll = None;
+                self.start(Purpose::Poll, &Operation::Status, limit, shared, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        purpose: Purpose,
+        operation: &Operation,
+        limit: Instant,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let effect = Effect::of(operation);
+        if limit <= now {
+            let sent = Sent { message_type: 0, slot: self.slot, seq: Seq(0) };
+            return self.finish(purpose, effect, Err(Error::Timeout(sent)), shared, now);
+        }
+        let (powered, atr, protocol) = match &self.card {
+            Card::Off => (false, None, None),
+            Card::On { info, protocol } => {
+                let started_with = info.as_ref().and_then(AtrInfo::default_protocol);
+                (true, info.as_ref(), protocol.or(started_with))
+            }
+        };
+        let setting = Setting { class: &shared.class, atr, powered, protocol };
+        match Machine::new(operation, &setting) {
+            Ok(machine) => {
+                if effect == Effect::PowerOn {
+                    self.card = Card::Off;
+                }
+                let work = Work { purpose, effect, machine, limit, cancelled: false, commands: 0 };
+                self.send(work, shared, now);
+            }
+            Err(result) => self.finish(purpose, effect, result, shared, now),
+        }
+    }
+
+    /// Sends the machine's command.
+    fn send(&mut self, mut work: Work, shared: &mut Shared, now: Instant) {
+        let seq = shared.next_seq(None);
+        let command = work.machine.command();
+        let base = work.machine.timeout();
+        let flight = Flight {
+            seq,
+            message_type: command.message_type(),
+            expected: command.answered_by(),
+            base,
+            deadline: (now + base).min(work.limit),
+        };
+        shared.transmit(Transmit::BulkOut(command.emit(self.slot, seq)));
+        work.commands = work.commands.saturating_add(1);
+        self.state = State::Busy { work, flight };
+    }
+
+    /// A response for this slot.
+    pub(crate) fn handle_response(
+        &mut self,
+        message: &Message<'_>,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let response = Response::parse(message);
+        match core::mem::replace(&mut self.state, State::Idle) {
+            State::Busy { work, flight } if flight.seq == message.seq => {
+                self.answered(work, flight, response, shared, now);
+            }
+            State::Aborting(aborting) => {
+                self.while_aborting(aborting, message.seq, response, shared, now);
+            }
+            State::Draining { flight, .. } if flight.seq == message.seq => {
+                let extends = response
+                    .as_ref()
+                    .is_ok_and(|r| r.status().command == CommandStatus::TimeExtension);
+                if extends {
+                    let until = now + shared.options.removal_grace;
+                    self.state = State::Draining { flight, until };
+                }
+            }
+            State::Resync { flight, restore, .. } if flight.seq == message.seq => {
+                self.resynchronised(response.as_ref().ok(), restore, shared, now);
+            }
+            other => {
+                self.state = other;
+                shared.stale(message);
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        mut work: Work,
+        mut flight: Flight,
+        response: Result<Response<'_>, crate::wire::WireError>,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let sent = flight.sent(self.slot);
+        let response = match check(sent, flight.expected, response) {
+            Ok(response) => response,
+            Err(error) => {
+                warn!("{error}");
+                return self.finish(work.purpose, work.effect, Err(error), shared, now);
+            }
+        };
+        let status = response.status();
+        if status.command == CommandStatus::TimeExtension {
+            let time = flight.base * u32::from(status.error.max(1));
+            debug!("{sent}: time extension x{}, {time:?}", status.error);
+            flight.deadline = (now + time).min(work.limit);
+            self.state = State::Busy { work, flight };
+            return;
+        }
+        self.see(status.icc, shared);
+        if status.command == CommandStatus::Failed
+            && status.icc == IccStatus::PresentInactive
+            && work.machine.needs_card()
+            && !work.machine.is_power_up()
+        {
+            self.lose_card(shared);
+        }
+        match work.machine.answer(sent, &response) {
+            Step::Send if work.cancelled => {
+                self.finish(work.purpose, work.effect, Err(Error::Cancelled), shared, now);
+            }
+            Step::Send => self.send(work, shared, now),
+            Step::Done(result) => self.finish(work.purpose, work.effect, result, shared, now),
+        }
+    }
+
+    /// An operation has ended and the slot is idle.
+    fn finish(
+        &mut self,
+        purpose: Purpose,
+        effect: Effect,
+        result: Result<Output, Error>,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        self.apply(effect, &result);
+        match purpose {
+            Purpose::Operation(id) => {
+                shared.event(Event::Completed { id, slot: self.slot, result });
+            }
+            Purpose::Poll => {
+                if let Err(error) = result {
+                    debug!("{}: presence not known: {error}", self.slot);
+                }
+                self.next_poll = shared.options.poll.map(|period| now + period);
+            }
+            Purpose::Restore(protocol) => {
+                let result = result.and_then(|output| match output {
+                    Output::Atr(atr) => Ok(atr),
+                    _ => Err(Error::CardMute),
+                });
+                let powered = result.is_ok();
+                info!("{}: card reset after an aborted command: {result:?}", self.slot);
+                shared.event(Event::CardReset { slot: self.slot, result });
+                if let (true, Some(protocol)) = (powered, protocol) {
+                    let limit = now + shared.options.total_limit;
+                    let operation = Operation::SetProtocol(protocol);
+                    self.start(Purpose::RestoreProtocol, &operation, limit, shared, now);
+                }
+            }
+            Purpose::RestoreProtocol => {
+                if let Err(error) = result {
+                    warn!("{}: protocol not set again: {error}", self.slot);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: Effect, result: &Result<Output, Error>) {
+        match (effect, result) {
+            (Effect::PowerOn, Ok(Output::Atr(atr))) => {
+                self.card = Card::On { info: read_atr(self.slot, atr), protocol: None };
+            }
+            (Effect::PowerOn, _) | (Effect::PowerOff, Ok(_)) => self.card = Card::Off,
+            (Effect::Protocol(set), Ok(_)) => {
+                if let Card::On { protocol, .. } = &mut self.card {
+                    *protocol = Some(set);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The card has lost its power, or must be taken for it.
+    fn lose_card(&mut self, shared: &mut Shared) {
+        if let Card::On { .. } = self.card {
+            self.card = Card::Off;
+            shared.event(Event::CardLost { slot: self.slot });
+        }
+    }
+
+    /// What a response says of the card's presence.
+    fn see(&mut self, icc: IccStatus, shared: &mut Shared) {
+        match icc {
+            IccStatus::PresentActive | IccStatus::PresentInactive => {
+                self.set_presence(true, shared);
+            }
+            IccStatus::NotPresent => self.set_presence(false, shared),
+            IccStatus::Reserved => {}
+        }
+    }
+
+    fn set_presence(&mut self, present: bool, shared: &mut Shared) {
+        let presence = if present { Presence::Present } else { Presence::Absent };
+        if self.presence != presence {
+            self.presence = presence;
+            self.card = Card::Off;
+            shared.event(Event::Presence { slot: self.slot, present });
+        }
+    }
+
+    /// NotifySlotChange spoke of this slot.
+    pub(crate) fn handle_slot_change(
+        &mut self,
+        present: bool,
+        changed: bool,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let first = !core::mem::replace(&mut self.notified, true);
+        if present && changed && !first && self.presence == Presence::Present {
+            // Out and in again before we were told.
+            self.removed(shared, now);
+        }
+        if present {
+            self.set_presence(true, shared);
+        } else {
+            self.removed(shared, now);
+        }
+        if changed {
+            // The bits can be older than the last answer; the slot itself has the last word.
+            self.next_poll = Some(now);
+        }
+    }
+
+    fn removed(&mut self, shared: &mut Shared, now: Instant) {
+        self.set_presence(false, shared);
+        match core::mem::replace(&mut self.state, State::Idle) {
+            State::Busy { work, flight } if work.machine.needs_card() => {
+                let until = now + shared.options.removal_grace;
+                self.finish(work.purpose, work.effect, Err(Error::NoCard), shared, now);
+                self.state = State::Draining { flight, until };
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Idle => self.next_poll,
+            State::Busy { work, flight } => Some(flight.deadline.min(work.limit)),
+            State::Aborting(aborting) => Some(aborting.until),
+            State::Draining { until, .. } => Some(*until),
+            State::Resync { flight, .. } => Some(flight.deadline),
+            State::Lost { .. } => None,
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, shared: &mut Shared, now: Instant) {
+        self.expire_queued(shared, now);
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match core::mem::replace(&mut self.state, State::Idle) {
+            State::Idle => {}
+            State::Busy { work, flight } => {
+                warn!("{} was not answered in time", flight.sent(self.slot));
+                self.abort(work, flight, Reason::Timeout, shared, now);
+            }
+            State::Draining { flight, .. } => self.abort_orphan(flight, shared, now),
+            State::Aborting(aborting) => self.abort_failed(aborting, shared, now),
+            State::Resync { flight, tries, restore } => {
+                warn!("{} was not answered in time", flight.sent(self.slot));
+                self.resync(tries + 1, restore, shared, now);
+            }
+            lost @ State::Lost { .. } => self.state = lost,
+        }
+    }
+
+    fn expire_queued(&mut self, shared: &mut Shared, now: Instant) {
+        let slot = self.slot;
+        self.queue.retain(|queued| {
+            let keep = queued.limit > now;
+            if !keep {
+                let sent = Sent { message_type: 0, slot, seq: Seq(0) };
+                let result = Err(Error::Timeout(sent));
+                shared.event(Event::Completed { id: queued.id, slot, result });
+            }
+            keep
+        });
+    }
+
+    /// The earliest limit of what waits.
+    pub(crate) fn queue_deadline(&self) -> Option<Instant> {
+        self.queue.iter().map(|queued| queued.limit).min()
+    }
+
+    /// Ends everything with `error`; the reader is of no use any more.
+    pub(crate) fn fail_all(&mut self, error: &Error, shared: &mut Shared) {
+        let running = match core::mem::replace(&mut self.state, State::Idle) {
+            State::Busy { work, .. } => Some((work, error.clone())),
+            State::Aborting(aborting) => aborting.into_result(),
+            _ => None,
+        };
+        self.next_poll = None;
+        self.card = Card::Off;
+        let ended = running.and_then(|(work, error)| match work.purpose {
+            Purpose::Operation(id) => Some((id, error)),
+            _ => None,
+        });
+        let waiting = core::mem::take(&mut self.queue);
+        for (id, error) in
+            ended.into_iter().chain(waiting.into_iter().map(|queued| (queued.id, error.clone())))
+        {
+            shared.event(Event::Completed { id, slot: self.slot, result: Err(error) });
+        }
+    }
+
+    /// Powers the card up again after an aborted command, as it was before.
+    fn restore(&mut self, protocol: Option<Protocol>, shared: &mut Shared, now: Instant) {
+        let limit = now + shared.options.total_limit;
+        let operation = Operation::PowerOn(PowerUp::Cold);
+        self.start(Purpose::Restore(protocol), &operation, limit, shared, now);
+    }
+}
+
+/// The response if it may answer a command that expects type `expected`.
+fn check<'a>(
+    sent: Sent,
+    expected: u8,
+    response: Result<Response<'a>, crate::wire::WireError>,
+) -> Result<Response<'a>, Error> {
+    let misbehaved = |breach| Error::Misbehaved { sent, breach };
+    let response = response.map_err(|error| misbehaved(Breach::Malformed(error)))?;
+    match response.status().command {
+        CommandStatus::Reserved => Err(misbehaved(Breach::ReservedStatus)),
+        CommandStatus::Success if response.message_type() != expected => {
+            let got = response.message_type();
+            Err(misbehaved(Breach::UnexpectedType { got, expected }))
+        }
+        _ => Ok(response),
+    }
+}
+
+fn read_atr(slot: Slot, atr: &Atr) -> Option<AtrInfo> {
+    match atr.parse() {
+        Ok(info) => Some(info),
+        Err(error) => {
+            warn!("{slot}: ATR {atr}: {error}");
+            None
+        }
+    }
+}
