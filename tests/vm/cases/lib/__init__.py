@@ -1,0 +1,236 @@
+"""What the cases are written with: checks, programs under test with deadlines, and the hardware of the VM.
+
+Deadlines are generous: the CPU is emulated and shared. Nothing sleeps for luck: every wait is for a line, an exit or a
+state, and fails at its deadline.
+"""
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+import traceback
+
+SECONDS = 60.0  # for a program to start, do something short and end
+
+
+class Failed(Exception):
+    """A check has failed; the text says why."""
+
+
+@contextlib.contextmanager
+def check(name):
+    """One check: prints `ok NAME` or `FAIL NAME: why`. The next one goes on."""
+    try:
+        yield
+    except Exception as e:
+        why = str(e) if isinstance(e, Failed) else f"{type(e).__name__}: {e}"
+        first, *more = why.splitlines() or [""]
+        print(f"FAIL {name}: {first}", flush=True)
+        frames = [f for f in traceback.extract_tb(e.__traceback__) if "/cases/" in f.filename]
+        for line in more + [f"at {pathlib.Path(f.filename).name}:{f.lineno}: {f.line}" for f in frames[1:]]:
+            print("# " + line, flush=True)
+    else:
+        print(f"ok {name}", flush=True)
+
+
+def require(condition, why):
+    if not condition:
+        raise Failed(why)
+
+
+def require_equal(seen, wanted, what):
+    if seen != wanted:
+        raise Failed(f"{what}: {seen!r}, not {wanted!r}")
+
+
+def wait_until(condition, what, within=SECONDS):
+    """Polls `condition` (for states of the system that send no event); returns its first true value."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {within:.0f} s: {what}")
+        time.sleep(0.02)
+    return value
+
+
+class Program:
+    """A program that runs, with its output as it comes. Leaving the `with` block ends it."""
+
+    def __init__(self, *argv):
+        self.argv = [str(a) for a in argv]
+        self.lines = []  # (stream, text) in the order they came
+        self.seen = 0  # lines that `expect` has gone past
+        self.changed = threading.Condition()
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, errors="replace")
+        self.threads = [threading.Thread(target=self._read, args=pair, daemon=True)
+                        for pair in (("out", self.process.stdout), ("err", self.process.stderr))]
+        for thread in self.threads:
+            thread.start()
+
+    def _read(self, name, stream):
+        for line in stream:
+            with self.changed:
+                self.lines.append((name, line.rstrip("\n")))
+                self.changed.notify_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def text(self, stream=None):
+        with self.changed:
+            return "\n".join(text for name, text in self.lines if stream in (None, name))
+
+    def _shown(self):
+        return f"\n$ {' '.join(self.argv)}\n{self.text()}"
+
+    def expect(self, pattern, within=SECONDS, stream="out"):
+        """Waits for a line that matches, after those already expected; returns the match."""
+        deadline = time.monotonic() + within
+        with self.changed:
+            while True:
+                while self.seen < len(self.lines):
+                    name, text = self.lines[self.seen]
+                    self.seen += 1
+                    if name == stream and (match := re.search(pattern, text)):
+                        return match
+                ended = self.process.poll() is not None and not any(t.is_alive() for t in self.threads)
+                left = deadline - time.monotonic()
+                if ended or left <= 0:
+                    break
+                self.changed.wait(min(left, 0.2))
+        how = f"it ended with {self.process.returncode}" if ended else f"not within {within:.0f} s"
+        raise Failed(f"no line like {pattern!r}: {how}{self._shown()}")
+
+    def say(self, line):
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        except OSError as e:
+            raise Failed(f"it takes no {line!r}: {e}{self._shown()}") from None
+
+    def interrupt(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+
+    def wait(self, within=SECONDS, status=None):
+        """Waits for its end; returns the exit status (negative: the signal that ended it)."""
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # it no longer listens
+        try:
+            ended = self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"still running after {within:.1f} s{self._shown()}") from None
+        for thread in self.threads:
+            thread.join(SECONDS)
+        self.seconds = time.monotonic() - self.started
+        if status is not None and ended != status:
+            raise Failed(f"exit status {ended}, not {status}{self._shown()}")
+        return ended
+
+
+def run(*argv, within=SECONDS, status=0, feed=""):
+    """Runs a program to its end; returns it. `status` None: any exit status will do."""
+    with Program(*argv) as program:
+        for line in feed.splitlines():
+            program.say(line)
+        program.wait(within, status)
+        return program
+
+
+def parallel(*actions):
+    """Runs the actions at the same time; returns their values in order, or raises the first failure."""
+    results = [None] * len(actions)
+
+    def act(n, action):
+        try:
+            results[n] = action(), None
+        except Exception as e:
+            results[n] = None, e
+    threads = [threading.Thread(target=act, args=pair) for pair in enumerate(actions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _, error in results:
+        if error is not None:
+            raise error
+    return [value for value, _ in results]
+
+
+# ---- the VM's hardware -----------------------------------------------------------------------------------------------
+
+DEVICES = pathlib.Path("/sys/bus/usb/devices")
+
+
+def usb_devices(vendor, product=None):
+    """The sysfs names of configured devices of a vendor, as they are now."""
+    found = []
+    for file in DEVICES.glob("*/idVendor"):
+        try:
+            device = file.parent
+            if file.read_text().strip() != vendor or not list(device.glob("*:*.*")):
+                continue
+            if product is None or (device / "idProduct").read_text().strip() == product:
+                found.append(device.name)
+        except OSError:
+            continue  # unplugged while we looked
+    return sorted(found)
+
+
+def wait_for_usb(count, vendor="08e6"):
+    return wait_until(lambda: len(usb_devices(vendor)) == count, f"{count} devices of vendor {vendor} on the USB")
+
+
+def arenactl(*words):
+    done = subprocess.run(["arenactl", *map(str, words)], capture_output=True, text=True, timeout=SECONDS)
+    require_equal(done.returncode, 0, f"arenactl {words}: {done.stdout}{done.stderr} status")
+    return done.stdout
+
+
+def card_insert(reader=0):
+    arenactl("card-insert", reader)
+
+
+def card_remove(reader=0):
+    arenactl("card-remove", reader)
+
+
+def reader_plug(reader=0):
+    arenactl("reader-plug", reader)
+
+
+def reader_unplug(reader=0):
+    arenactl("reader-unplug", reader)
+
+
+def controller():
+    """The kind of host controller the readers hang on: "uhci" or "xhci"."""
+    return os.environ["ARENA_USB"]
+
+
+@contextlib.contextmanager
+def pcscd():
+    """The usual daemon with the usual driver, ready for clients, for as long as the block runs."""
+    comm = pathlib.Path("/run/pcscd/pcscd.comm")
+    with Program("pcscd", "--foreground") as daemon:
+        wait_until(lambda: comm.exists() or daemon.process.poll() is not None, "pcscd listens")
+        yield daemon
+        daemon.interrupt(signal.SIGTERM)  # so that it takes its socket away
+        daemon.wait()
+
+
+def load_vhci():
+    """Puts the virtual host controller into the kernel."""
+    run("modprobe", "vhci-hcd")
+    wait_until(pathlib.Path("/sys/devices/platform/vhci_hcd.0/attach").exists, "vhci-hcd is there")
