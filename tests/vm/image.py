@@ -19,7 +19,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 GUEST = HERE / "guest"
-HOST_PACKAGES = HERE / "host-packages"
+PACKAGES = HERE.parent / "packages"
 TOP = pathlib.Path(os.environ.get("SCARD_VM_DIR") or HERE.parent.parent / "target" / "vm").absolute()
 
 # The guest is the host's release: what is built on the host runs in it.
@@ -78,38 +78,7 @@ def in_use():
     return locked("image.lock", "a build of the image", fcntl.LOCK_SH)
 
 
-# ---- the host's packages ---------------------------------------------------------------------------------------------
-
-def host_packages():
-    lines = (line.strip() for line in HOST_PACKAGES.read_text().splitlines())
-    needed = [line for line in lines if line and not line.startswith("#")]
-    return needed if os.geteuid() == 0 else needed + ["uidmap"]  # mmdebstrap makes the root image in a user namespace
-
-
-def missing_packages():
-    def installed(package):
-        shown = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status}", package], capture_output=True, text=True)
-        return shown.returncode == 0 and shown.stdout == "installed"
-    return [p for p in host_packages() if not installed(p)]
-
-
-def install_packages():
-    """Root installs what is missing; anyone else is told what to install."""
-    if not shutil.which("dpkg-query"):
-        raise Failure(f"the virtual machine is made on a Debian {SUITE} host, and this one has no dpkg")
-    missing = missing_packages()
-    if not missing:
-        return
-    if os.geteuid() != 0:
-        raise Failure("packages are missing on this machine; as root: apt-get install --no-install-recommends "
-                      + " ".join(missing))
-    say("installing " + " ".join(missing))
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
-    call(*apt, "update", stdout=sys.stderr, stdin=subprocess.DEVNULL)
-    call(*apt, "install", "-y", "--no-install-recommends", *missing, stdout=sys.stderr, stdin=subprocess.DEVNULL,
-         env=environment)
-
+# ---- the host --------------------------------------------------------------------------------------------------------
 
 def check_suite():
     release = pathlib.Path("/etc/os-release")
@@ -134,7 +103,7 @@ def build():
         if is_built():
             return
         check_suite()
-        install_packages()
+        call(PACKAGES, "vm", stdout=sys.stderr)
         remove_old()
         DIR.mkdir(parents=True, exist_ok=True)
         for part, make, what in [(KERNEL, make_kernel, "kernel"), (ROOT, make_root, "root image"),
