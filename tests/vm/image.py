@@ -97,13 +97,13 @@ def is_built():
 
 def build():
     """Makes what is missing; does nothing where everything is there."""
+    check_suite()
+    call(PACKAGES, "vm", stdout=sys.stderr)
     if is_built():
         return
     with locked("image.lock", "another build, or a machine that runs,"):
         if is_built():
             return
-        check_suite()
-        call(PACKAGES, "vm", stdout=sys.stderr)
         remove_old()
         DIR.mkdir(parents=True, exist_ok=True)
         for part, make, what in [(KERNEL, make_kernel, "kernel"), (ROOT, make_root, "root image"),
@@ -135,6 +135,9 @@ def remove(folders):
 
 
 def make_kernel(tmp):
+    if os.geteuid() == 0:
+        # Lists may be missing or old; where this fails for one of the host's sources, the download decides.
+        subprocess.run(["apt-get", "-q", "update"], stdin=subprocess.DEVNULL, stdout=sys.stderr)
     shown = call("apt-cache", "depends", "linux-image-amd64", capture_output=True, text=True).stdout
     packages = [w for w in shown.split() if w.startswith("linux-image-") and w != "linux-image-amd64"]
     if not packages:

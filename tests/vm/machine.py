@@ -145,6 +145,8 @@ class Machine:
             else:
                 self.qmp("device_del", id=f"card{number}")
                 reader.has_card_device = False
+        elif verb == "card-commands" and reader.peer:
+            return " ".join(command.hex() for command in list(reader.peer.commands))
         elif verb == "reader-unplug":
             self.qmp("device_del", id=f"reader{number}")
             reader.has_card_device = False

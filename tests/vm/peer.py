@@ -3,6 +3,7 @@
 T=0. INS 10 echoes its data, 12 answers P1P2 bytes, 14 answers after P1P2 milliseconds, 16 never answers, A4 answers
 9000, anything else 6D00.
 """
+import collections
 import struct
 import threading
 
@@ -35,6 +36,7 @@ class Peer(threading.Thread):
         self.socket = connection
         self.lock = threading.Lock()
         self.taken_out = threading.Event()
+        self.commands = collections.deque(maxlen=1000)  # the latest that have reached the card
         self.send(self.INIT, b"VSCD" + struct.pack(">II", 2, 0), reader=0xFFFFFFFF)
         self.send(self.READER_ADD)
         self.start()
@@ -57,10 +59,15 @@ class Peer(threading.Thread):
             while len(header := stream.read(12)) == 12:
                 kind, _, length = struct.unpack(">III", header)
                 payload = stream.read(length)
-                if kind == self.APDU and (said := answer(payload)) is not None:
-                    text, delay = said
-                    # A card that is taken out while it works says nothing any more.
-                    if not (delay and self.taken_out.wait(delay)):
-                        self.send(self.APDU, text)
+                if kind == self.APDU:
+                    self.commands.append(payload)
+                    self.react(payload)
         except ConnectionError:
             return  # QEMU has ended
+
+    def react(self, command):
+        if (said := answer(command)) is not None:
+            text, delay = said
+            # A card that is taken out while it works says nothing any more.
+            if not (delay and self.taken_out.wait(delay)):
+                self.send(self.APDU, text)

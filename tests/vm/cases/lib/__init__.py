@@ -206,6 +206,17 @@ def card_remove(reader=0):
     arenactl("card-remove", reader)
 
 
+def card_commands(reader=0):
+    """The commands that have reached the card, oldest first: says when one is under way, and that none came twice."""
+    return [bytes.fromhex(word) for word in arenactl("card-commands", reader).split()]
+
+
+def wait_for_command(command, reader=0, before=0):
+    """Waits until the card has been given a command (hexadecimal) more often than `before` times."""
+    wanted = bytes.fromhex(command)
+    wait_until(lambda: card_commands(reader).count(wanted) > before, f"the card is given {command}")
+
+
 def reader_plug(reader=0):
     arenactl("reader-plug", reader)
 

@@ -1,0 +1,83 @@
+"""A command that the card never answers is ended: by its limit, by Ctrl-C, by the card or the reader being taken out.
+
+QEMU's reader knows no Abort: it stalls the request and refuses the message. All must end well nevertheless, and the next
+command must receive its own answer.
+"""
+# needs: readers=1 cards=peer usb=uhci,xhci bins=scard limit=240
+import time
+
+from lib import (card_commands, card_insert, card_remove, check, reader_plug, reader_unplug, require, require_equal,
+                 wait_for_command, wait_for_usb)
+from lib.cli import INTERRUPTED, apdu, require_error, start_apdu, wait_for_readers
+
+NEVER = "00160000"
+
+
+class Hanging:
+    """A `scard apdu` whose command has reached the card, and will not be answered."""
+
+    def __init__(self, **kwargs):
+        self.kwargs = kwargs
+
+    def __enter__(self):
+        before = card_commands().count(bytes.fromhex(NEVER))
+        self.program = start_apdu(NEVER, **self.kwargs)
+        try:
+            wait_for_command(NEVER, before=before)
+        except Exception:
+            self.program.__exit__()
+            raise
+        return self.program
+
+    def __exit__(self, *_):
+        self.program.__exit__()
+
+
+def require_next_works(number):
+    require_equal(apdu(f"001000000301{number:02x}03"), f"01{number:02x}039000", "answer of the next command")
+
+
+with check("Ctrl-C ends a command and the next one works"):
+    for number in range(3):
+        with Hanging() as program:
+            program.interrupt()
+            program.wait(within=3, status=INTERRUPTED)
+        require_next_works(number)
+
+with check("--timeout ends a command by the limit"):
+    with Hanging(timeout=2) as program:
+        program.wait(within=10)
+        require_error(program, "time")
+        require(program.seconds >= 2, f"it ended after {program.seconds:.1f} s")
+    require_next_works(10)
+
+with check("a card taken out ends its command at once"):
+    with Hanging() as program:
+        card_remove()
+        taken_out = time.monotonic()
+        program.wait(within=10)
+        took = time.monotonic() - taken_out
+        require_error(program, "removed")
+        require(took < 2, f"it took {took:.1f} s")
+    card_insert()
+    require_next_works(20)
+
+with check("a reader unplugged ends its command at once"):
+    with Hanging() as program:
+        reader_unplug()
+        unplugged = time.monotonic()
+        program.wait(within=10)
+        took = time.monotonic() - unplugged
+        require_error(program, "removed|unplugged|gone|unavailable")
+        require(took < 2, f"it took {took:.1f} s")
+    reader_plug()
+    card_insert()
+    wait_for_usb(1)
+    wait_for_readers(1)
+    require_next_works(30)
+
+with check("a process killed in the middle leaves a reader that works"):
+    with Hanging() as program:
+        program.process.kill()
+        program.wait()
+    require_next_works(40)

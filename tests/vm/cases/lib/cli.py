@@ -1,0 +1,178 @@
+"""The `scard` command: how it is called and what its output means. All that the cases know of it stands here."""
+import json
+import re
+
+from . import SECONDS, Failed, Program, require, require_equal, run, wait_until
+
+INTERRUPTED = 130  # exit status after Ctrl-C
+QEMU_READER = "08e6", "4433"
+QEMU_PRODUCT = "433-Swap"  # in the name of QEMU's readers
+PEER_ATR = "3B6500004152454E41"
+
+
+def scard(*words, **kwargs):
+    """Runs `scard` to its end."""
+    return run("scard", *words, **kwargs)
+
+
+def selected(reader):
+    return [] if reader is None else ["--reader", str(reader)]
+
+
+def listed():
+    """What `scard list --json` says of each reader."""
+    return json.loads(scard("list", "--json").text("out"))
+
+
+def names():
+    return [entry["name"] for entry in listed()]
+
+
+def wait_for_readers(count):
+    """Until as many readers are listed; their names."""
+    return wait_until(lambda: len(found := names()) == count and (found or True), f"{count} readers listed")
+
+
+def status():
+    """What `scard status --json` says of each reader."""
+    return json.loads(scard("status", "--json").text("out"))
+
+
+def has_card(entry):
+    return "present" in entry["state"]
+
+
+def atr(reader=None):
+    """The ATR in hexadecimal, without spaces."""
+    text = scard("atr", *selected(reader)).text("out")
+    match = re.search(r"^[^:]*?((?:[0-9A-F]{2} ?){2,})", text, re.MULTILINE | re.IGNORECASE)
+    require(match, f"no ATR in {text!r}")
+    return match[1].replace(" ", "").upper()
+
+
+# ---- exchanges -------------------------------------------------------------------------------------------------------
+
+def answers(text):
+    """The answers in the output of `scard apdu`: a line of hexadecimal each."""
+    found = []
+    for line in text.splitlines():
+        digits = line.replace(" ", "")
+        if re.fullmatch("(?:[0-9A-Fa-f]{2})+", digits):
+            found.append(bytes.fromhex(digits))
+    return found
+
+
+def apdus(commands, reader=None, within=SECONDS):
+    """Sends the commands in one session, through standard input; the answers."""
+    feed = "\n".join(command.hex() for command in commands)
+    found = answers(scard("apdu", *selected(reader), "-", feed=feed, within=within).text("out"))
+    require_equal(len(found), len(commands), "number of answers")
+    return found
+
+
+def apdu(command, reader=None):
+    """Sends one command (hexadecimal), in a process of its own; the answer in hexadecimal."""
+    found = answers(scard("apdu", *selected(reader), command).text("out"))
+    require_equal(len(found), 1, "number of answers")
+    return found[0].hex()
+
+
+def start_apdu(*commands, reader=None, timeout=None):
+    """A `scard apdu` that runs."""
+    limit = [] if timeout is None else ["--timeout", str(timeout)]
+    return Program("scard", "apdu", *selected(reader), *limit, *commands)
+
+
+def require_error(program, pattern):
+    """The program has failed, and its last words name the reason."""
+    said = program.text("err")
+    require(program.process.returncode not in (0, None), f"exit status 0, with {said!r}")
+    require(re.search(pattern, said, re.IGNORECASE), f"{said!r} says nothing like {pattern!r}")
+
+
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+class Watch(Program):
+    """A `scard watch --json` that runs. Its first lines tell what is there already."""
+
+    def __init__(self, *words):
+        super().__init__("scard", "watch", "--json", *words)
+
+    def event(self, kind, reader="", within=SECONDS):
+        """Waits for an event of that kind of a reader whose name has `reader` in it; the event."""
+        while True:
+            line = self.expect(r"^\{.*\}$", within)[0]
+            entry = json.loads(line)
+            if entry["event"] == kind and reader in entry["reader"]:
+                return entry
+
+    def reader_added(self, **kwargs):
+        return self.event("reader-added", **kwargs)
+
+    def reader_removed(self, **kwargs):
+        return self.event("reader-removed", **kwargs)
+
+    def card_inserted(self, **kwargs):
+        return self.event("card-inserted", **kwargs)
+
+    def card_removed(self, **kwargs):
+        return self.event("card-removed", **kwargs)
+
+
+# ---- readers in software ---------------------------------------------------------------------------------------------
+
+class SimulatedReader(Program):
+    """A reader of the program's own on the machine's USB: `argv` runs until it is told to end, and takes commands."""
+
+    def __init__(self, *argv):
+        super().__init__(*argv)
+        self.expect(r"^ready")
+
+    def insert(self, slot=0):
+        self.say(f"insert {slot}")
+
+    def remove(self, slot=0):
+        self.say(f"remove {slot}")
+
+    def unplug(self):
+        self.say("unplug")
+
+    def plug(self):
+        self.say("plug")
+
+    def log(self):
+        """What the device has seen, a line each, oldest first; every entry is given once."""
+        self.say("log")
+        lines = []
+        while (line := self.expect("")[0] or self.lines[self.seen - 1][1]) != "end":
+            lines.append(line)
+        return lines
+
+    def wait_for_entry(self, pattern):
+        """Waits until the device has seen something like it; what it has seen since the last call."""
+        seen = []
+
+        def found():
+            seen.extend(self.log())
+            return any(re.search(pattern, line) for line in seen)
+        wait_until(found, f"the device sees {pattern!r}")
+        return seen
+
+
+def simulated(preset):
+    return SimulatedReader("scard", "sim", "--vhci", preset)
+
+
+def require_abort(entries, slot=0):
+    """The device has seen a whole Abort: request and message with the same slot and sequence number, in that order."""
+    requests = [re.search(r"ABORT.*slot (\d+).*seq (\d+)", line) for line in entries]
+    messages = [re.search(r"PC_to_RDR_Abort.*slot (\d+).*seq (\d+)", line) for line in entries]
+    request = next((n for n, match in enumerate(requests) if match and not messages[n]), None)
+    message = next((n for n, match in enumerate(messages) if match), None)
+    shown = "\n".join(entries)
+    if request is None or message is None:
+        raise Failed(f"no whole Abort among what the device has seen:\n{shown}")
+    pair = requests[request].groups(), messages[message].groups()
+    require_equal(pair[0], pair[1], f"slot and sequence number in request and message, in\n{shown}\n")
+    require_equal(int(pair[0][0]), slot, "slot of the Abort")
+    require(request < message, f"the request came after the message:\n{shown}")

@@ -1,0 +1,61 @@
+"""Three readers at once: each with its own name, its own card and its own troubles."""
+# needs: readers=3 cards=peer usb=uhci,xhci bins=scard limit=240
+from lib import (card_commands, card_insert, card_remove, check, parallel, reader_plug, reader_unplug, require,
+                 require_equal, wait_for_command)
+from lib.cli import INTERRUPTED, Watch, apdu, apdus, has_card, names, start_apdu, status, wait_for_readers
+
+NEVER = "00160000"
+
+with check("three names, each its own"):
+    readers = names()
+    require_equal(len(set(readers)), 3, f"names in {readers}")
+
+with check("each name leads to its own card"):
+    reached = {}
+    for number, name in enumerate(readers):
+        command = f"0010000002A{number:X}55"
+        require_equal(apdu(command, reader=name), f"a{number:x}559000", name)
+        reached[name] = [n for n in range(3) if bytes.fromhex(command) in card_commands(n)]
+    require_equal(sorted(sum(reached.values(), [])), [0, 1, 2], f"cards reached: {reached}")
+
+with check("exchanges on all three at the same time"):
+    def exchange(number):
+        commands = [bytes([0, 0x10, number, n, 4, number, n, 0x55, 0xAA]) for n in range(40)]
+        for command, answer in zip(commands, apdus(commands, reader=readers[number], within=120)):
+            require_equal(answer, command[5:] + b"\x90\x00", f"answer on {readers[number]}")
+    parallel(*[lambda number=number: exchange(number) for number in range(3)])
+
+with check("a card out of one leaves the others"):
+    card_remove(1)
+    with Watch() as watch:  # its first lines tell what is there
+        watch.card_inserted()
+        watch.card_inserted()
+        require_equal([has_card(entry) for entry in status()].count(True), 2, "readers with a card")
+        card_insert(1)
+        watch.card_inserted()
+
+with check("a reader that hangs does not hold up the others"):
+    victim, = reached[readers[0]]
+    with start_apdu(NEVER, reader=readers[0]) as program:
+        wait_for_command(NEVER, victim)
+        require_equal(apdu("0010000001EE", reader=readers[1]), "ee9000", "answer of the second")
+        require_equal(apdu("0010000001EF", reader=readers[2]), "ef9000", "answer of the third")
+        require(program.process.poll() is None, "the first has ended by itself")
+        program.interrupt()
+        program.wait(within=3, status=INTERRUPTED)
+    require_equal(apdu("0010000001ED", reader=readers[0]), "ed9000", "answer of the first, afterwards")
+
+with check("a reader unplugged leaves the others, and comes back under its name"):
+    gone, = reached[readers[1]]
+    with Watch() as watch:
+        watch.card_inserted()
+        reader_unplug(gone)
+        event = watch.reader_removed()
+        require_equal(event["reader"], readers[1], "reader removed")
+        require_equal(set(names()), {readers[0], readers[2]}, "readers left")
+        require_equal(apdu("0010000001EA", reader=readers[2]), "ea9000", "answer of another")
+        reader_plug(gone)
+        card_insert(gone)
+        watch.reader_added()
+    wait_for_readers(3)
+    require_equal(set(names()), set(readers), "names")

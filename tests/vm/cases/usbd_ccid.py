@@ -1,0 +1,48 @@
+"""A reader that others wrote, in software on the machine's USB: usbd-ccid, a firmware's CCID class, with Abort."""
+# needs: readers=0 cards=none usb=uhci bins=scard,usbd-ccid-vhci limit=240
+from lib import check, load_vhci, require_equal
+from lib.cli import (INTERRUPTED, SimulatedReader, apdu, apdus, require_abort, require_error, start_apdu, wait_for_readers)
+
+NEVER = "00160000"
+ECHO = "0010000002CAFE"
+
+
+def usbd_ccid():
+    reader = SimulatedReader("usbd-ccid-vhci")
+    wait_for_readers(1)
+    return reader
+
+
+load_vhci()
+
+with check("its card answers, long answers too"):
+    with usbd_ccid():
+        require_equal(apdu(ECHO), "cafe9000", "answer")
+        for length, answer in zip((1, 54, 255, 256, 2000), apdus(
+                [bytes([0, 0x12, n >> 8, n & 0xFF, 0, n >> 8, n & 0xFF]) for n in (1, 54, 255, 256, 2000)])):
+            require_equal(answer, bytes(i & 0xFF for i in range(length)) + b"\x90\x00", f"answer of {length}")
+
+with check("a card that takes five seconds, with time extensions"):
+    with usbd_ccid():
+        require_equal(apdu("00141388"), "9000", "answer")
+
+with check("Ctrl-C aborts the running command, and the device sees the whole Abort"):
+    with usbd_ccid() as reader:
+        with start_apdu(NEVER) as program:
+            reader.wait_for_entry("XfrBlock")
+            program.interrupt()
+            program.wait(within=3, status=INTERRUPTED)
+        require_abort(reader.log())
+        require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
+
+with check("unplugged in the middle of a command"):
+    with usbd_ccid() as reader:
+        with start_apdu(NEVER) as program:
+            reader.wait_for_entry("XfrBlock")
+            reader.unplug()
+            program.wait(within=5)
+            require_error(program, "removed|unplugged|gone|unavailable")
+        wait_for_readers(0)
+        reader.plug()
+        wait_for_readers(1)
+        require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
