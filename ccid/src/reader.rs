@@ -234,6 +234,11 @@ impl Reader {
         }
     }
 
+    /// Whether the card in `slot` has power.
+    pub fn is_powered(&self, slot: Slot) -> bool {
+        self.slots.get(usize::from(slot.0)).is_some_and(SlotMachine::is_powered)
+    }
+
     /// Has `operation` done by `slot`, after what was asked of it before. It ends within `limit`
     /// (by [`Error::Timeout`], once the running command is aborted) and within the total limit of
     /// the options, plus the time an Abort takes.

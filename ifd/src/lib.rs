@@ -1,5 +1,15 @@
 //! The reader driver: one reader is one transport and its slots.
 //!
 //! * [`transport`]: the four pipes of a CCID interface, and what stands behind them.
+//! * [`driver`]: one reader on one transport, without a thread.
+//! * [`thread`]: the same on a thread of its own, for many callers.
+//! * [`hotplug`]: readers coming and going on the machine's USB.
 
+pub mod clock;
+pub mod driver;
+pub mod hotplug;
+pub mod thread;
 pub mod transport;
+
+pub use clock::Clock;
+pub use thread::{Done, Handle, ReaderEvent, Ticket};

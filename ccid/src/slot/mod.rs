@@ -168,6 +168,10 @@ impl SlotMachine {
         self.presence
     }
 
+    pub(crate) fn is_powered(&self) -> bool {
+        matches!(self.card, Card::On { .. })
+    }
+
     pub(crate) fn enqueue(&mut self, id: OperationId, operation: Operation, limit: Instant) {
         self.queue.push_back(Queued { id, operation, limit });
     }

@@ -6,6 +6,7 @@
 
 pub mod descriptors;
 pub mod sim;
+pub mod usb;
 
 use bytes::Bytes;
 use ccid::wire::SetupPacket;

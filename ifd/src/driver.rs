@@ -1,0 +1,313 @@
+//! One reader on one transport, without a thread: carries between the pipes and the protocol's
+//! state machines.
+
+use crate::transport::{Completion, Pipe, TransferError, Transport};
+use bytes::Bytes;
+use ccid::reassembly::Reassembler;
+use ccid::wire::ClassRequest;
+use ccid::{Error, Event, Instant, Operation, OperationId, Options, Reader, Slot, Transmit};
+use log::{debug, info, warn};
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How often presence is asked for where no interrupt pipe tells.
+const POLL_PERIOD: Duration = Duration::from_millis(400);
+
+/// Interrupt transfers that may fail in a row before the pipe is given up.
+const MAX_INTERRUPT_ERRORS: u8 = 3;
+
+/// Completions handled in one turn, so that a device that floods the host cannot keep it from
+/// its commands.
+const MAX_COMPLETIONS: usize = 64;
+
+/// Most that one bulk-IN transfer asks for. Longer messages take several.
+const MAX_TRANSFER: usize = 65_600;
+
+/// One reader on one transport. Bulk-IN and interrupt transfers are queued at all times.
+pub struct Driver<T: Transport> {
+    transport: T,
+    reader: Reader,
+    reassembler: Reassembler,
+    /// Bytes asked for by a bulk-IN transfer.
+    bulk_in_length: usize,
+    /// Bulk transfers that are not back yet.
+    outstanding_in: usize,
+    outstanding_out: usize,
+    recovering: bool,
+    /// Bulk pipes that stalled since the last recovery.
+    halted: Vec<Pipe>,
+    interrupt_errors: u8,
+    /// Control requests that wait for the one on its way.
+    requests: VecDeque<(ClassRequest, Duration)>,
+    request_running: bool,
+    gone: bool,
+}
+
+/// What a turn left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Nothing to do until the waker is woken or the deadline passes.
+    Idle,
+    /// There may be more: take another turn.
+    More,
+    /// The device is gone: everything has ended.
+    Gone,
+}
+
+impl<T: Transport> Driver<T> {
+    /// A driver for a transport that nothing has been submitted to yet. `options.poll` is set here:
+    /// by whether there is an interrupt pipe.
+    pub fn new(mut transport: T, mut options: Options, now: Instant) -> Self {
+        let info = transport.info();
+        let packet = info.bulk_in_packet.max(1);
+        let interrupt = info.interrupt_packet;
+        options.poll = interrupt.is_none().then_some(POLL_PERIOD);
+        let reader = Reader::new(info.class, options, now);
+        // One packet more than the longest message, so that the zero-length packet behind a
+        // message of whole packets ends its transfer, too.
+        let longest = info.class.max_data() + ccid::wire::HEADER_LEN;
+        let bulk_in_length = longest.next_multiple_of(packet).saturating_add(packet);
+        let bulk_in_length = bulk_in_length.min(MAX_TRANSFER.next_multiple_of(packet));
+        if let Some(length) = interrupt {
+            transport.submit_in(Pipe::Interrupt, length);
+        }
+        let mut driver = Self {
+            reassembler: Reassembler::new(reader.max_message_data()),
+            transport,
+            reader,
+            bulk_in_length,
+            outstanding_in: 0,
+            outstanding_out: 0,
+            recovering: false,
+            halted: Vec::new(),
+            interrupt_errors: 0,
+            requests: VecDeque::new(),
+            request_running: false,
+            gone: false,
+        };
+        driver.listen();
+        driver
+    }
+
+    /// The transport.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// The protocol's view of the reader.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Starts an operation; see [`Reader::start`]. Take a turn afterwards.
+    pub fn start(
+        &mut self,
+        slot: Slot,
+        operation: Operation,
+        limit: Option<Duration>,
+        now: Instant,
+    ) -> OperationId {
+        self.reader.start(slot, operation, limit, now)
+    }
+
+    /// Cancels an operation; see [`Reader::cancel`]. Take a turn afterwards.
+    pub fn cancel(&mut self, id: OperationId, now: Instant) {
+        self.reader.cancel(id, now);
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.reader.poll_event()
+    }
+
+    /// When to take a turn even if nothing woke it.
+    pub fn poll_deadline(&self) -> Option<Instant> {
+        let own = self.reader.poll_deadline();
+        own.into_iter().chain(self.transport.poll_deadline()).min()
+    }
+
+    /// Handles what has happened on the pipes and what is due, and submits what follows.
+    pub fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Turn {
+        if self.reader.poll_deadline().is_some_and(|deadline| deadline <= now) {
+            self.reader.handle_timeout(now);
+        }
+        self.transmit();
+        for _ in 0..MAX_COMPLETIONS {
+            match self.transport.poll(cx, now) {
+                Poll::Pending => return if self.gone { Turn::Gone } else { Turn::Idle },
+                Poll::Ready(completion) => self.completed(completion, now),
+            }
+            if self.gone {
+                return Turn::Gone;
+            }
+            self.transmit();
+        }
+        Turn::More
+    }
+
+    /// Submits what the state machines want sent. Nothing goes out while transfers are recovered.
+    fn transmit(&mut self) {
+        while !self.recovering {
+            match self.reader.poll_transmit() {
+                Some(Transmit::BulkOut(message)) => {
+                    self.outstanding_out += 1;
+                    self.transport.submit_out(message);
+                }
+                Some(Transmit::Control { request, timeout }) => {
+                    self.requests.push_back((request, timeout));
+                    self.next_request();
+                }
+                Some(Transmit::Recover) => self.recover(),
+                None => return,
+            }
+        }
+    }
+
+    fn next_request(&mut self) {
+        if self.request_running {
+            return;
+        }
+        if let Some((request, timeout)) = self.requests.pop_front() {
+            debug!("-> {request:?}");
+            let setup = request.setup(self.transport.info().interface);
+            self.transport.submit_control(setup, Bytes::new(), timeout);
+            self.request_running = true;
+        }
+    }
+
+    fn listen(&mut self) {
+        self.outstanding_in += 1;
+        self.transport.submit_in(Pipe::BulkIn, self.bulk_in_length);
+    }
+
+    fn completed(&mut self, completion: Completion, now: Instant) {
+        let Completion { pipe, result, full } = completion;
+        if result == Err(TransferError::Disconnected) {
+            return self.end(now);
+        }
+        match pipe {
+            Pipe::Control => {
+                if let Err(error) = &result {
+                    debug!("control request: {error}");
+                }
+                self.request_running = false;
+                self.reader.handle_control(now);
+                self.next_request();
+            }
+            Pipe::BulkOut => {
+                self.outstanding_out = self.outstanding_out.saturating_sub(1);
+                self.bulk_ended(pipe, result.err(), now);
+            }
+            Pipe::BulkIn => {
+                self.outstanding_in = self.outstanding_in.saturating_sub(1);
+                match result {
+                    Ok(bytes) => self.received(&bytes, full, now),
+                    Err(error) => self.bulk_ended(pipe, Some(error), now),
+                }
+            }
+            Pipe::Interrupt => self.notified(result, now),
+        }
+        self.recovered_if_complete(now);
+    }
+
+    fn received(&mut self, bytes: &[u8], full: bool, now: Instant) {
+        let message = self.reassembler.push(bytes, full && !self.recovering);
+        if self.recovering {
+            if let Ok(Some(message)) = &message {
+                self.learn_packets(message.len());
+            }
+        } else if message.is_ok() {
+            self.listen();
+        }
+        match message {
+            Ok(Some(message)) => self.reader.handle_message(&message, now),
+            Ok(None) => {}
+            Err(error) => {
+                warn!("bulk-IN: {error}");
+                if !self.recovering {
+                    self.reader.handle_transfer_error(now);
+                }
+            }
+        }
+    }
+
+    /// A whole message sat in a transfer that had not ended: the reader leaves out the zero-length
+    /// packet behind whole packets. From now on each transfer takes one packet.
+    fn learn_packets(&mut self, length: usize) {
+        let packet = self.transport.info().bulk_in_packet.max(1);
+        if length % packet == 0 && self.bulk_in_length != packet {
+            info!("the reader sends no zero-length packets: reading packet by packet");
+            self.bulk_in_length = packet;
+        }
+    }
+
+    fn bulk_ended(&mut self, pipe: Pipe, error: Option<TransferError>, now: Instant) {
+        let Some(error) = error else {
+            return;
+        };
+        if error == TransferError::Stall {
+            self.halted.push(pipe);
+        }
+        if self.recovering && error == TransferError::Cancelled {
+            return;
+        }
+        warn!("{pipe}: {error}");
+        self.reader.handle_transfer_error(now);
+    }
+
+    fn notified(&mut self, result: Result<Bytes, TransferError>, now: Instant) {
+        match result {
+            Ok(bytes) => {
+                self.interrupt_errors = 0;
+                if !bytes.is_empty() {
+                    self.reader.handle_interrupt(&bytes, now);
+                }
+            }
+            Err(error) => {
+                self.interrupt_errors += 1;
+                warn!("interrupt-IN: {error}");
+                let cleared = error != TransferError::Stall
+                    || self.transport.clear_halt(Pipe::Interrupt).is_ok();
+                if self.interrupt_errors >= MAX_INTERRUPT_ERRORS || !cleared {
+                    warn!("interrupt-IN given up: presence is polled");
+                    return self.reader.handle_interrupt_lost(POLL_PERIOD, now);
+                }
+            }
+        }
+        if let Some(length) = self.transport.info().interrupt_packet {
+            self.transport.submit_in(Pipe::Interrupt, length);
+        }
+    }
+
+    fn recover(&mut self) {
+        info!("recovering the transfers");
+        self.recovering = true;
+        self.transport.cancel(Pipe::BulkOut);
+        self.transport.cancel(Pipe::BulkIn);
+    }
+
+    fn recovered_if_complete(&mut self, now: Instant) {
+        if !self.recovering || self.outstanding_in + self.outstanding_out > 0 {
+            return;
+        }
+        for pipe in std::mem::take(&mut self.halted) {
+            match self.transport.clear_halt(pipe) {
+                Ok(()) => {}
+                Err(TransferError::Disconnected) => return self.end(now),
+                Err(error) => warn!("{pipe}: halt not cleared: {error}"),
+            }
+        }
+        self.reassembler.reset();
+        self.recovering = false;
+        self.listen();
+        self.reader.handle_recovered(now);
+    }
+
+    fn end(&mut self, _now: Instant) {
+        if !self.gone {
+            self.gone = true;
+            self.reader.handle_gone(&Error::Disconnected);
+        }
+    }
+}

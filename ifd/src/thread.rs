@@ -1,0 +1,414 @@
+//! A driver on a thread of its own, and the handle by which others have it work.
+//!
+//! The thread owns transport and state machines. Callers send it requests over one channel, in
+//! order, and hear of the end of each operation once; a call blocks nobody but itself.
+
+use crate::clock::Clock;
+use crate::driver::{Driver, Turn};
+use crate::transport::{DeviceInfo, Transport};
+use ccid::operation::{OperationId, Output};
+use ccid::{Atr, Error, Event, Instant, Operation, Options, Slot};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use log::{debug, error};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long closing waits for running commands to be aborted.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+/// How long closing waits for the cards to be powered off.
+const POWER_OFF_TIME: Duration = Duration::from_secs(1);
+
+/// What happens at a reader by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ReaderEvent {
+    /// A card has been put in or taken out; also told once when it is first known.
+    Presence {
+        /// The slot.
+        slot: Slot,
+        /// A card is there.
+        present: bool,
+    },
+    /// What was agreed with the card no longer holds. Comes before the completion of the
+    /// operation that caused it.
+    CardLost {
+        /// The slot.
+        slot: Slot,
+    },
+    /// The card was powered up again after [`ReaderEvent::CardLost`], or could not be.
+    CardReset {
+        /// The slot.
+        slot: Slot,
+        /// Its ATR.
+        result: Result<Atr, Error>,
+    },
+    /// The reader reported a hardware error.
+    HardwareError {
+        /// The slot.
+        slot: Slot,
+        /// bHardwareErrorCode.
+        code: u8,
+    },
+    /// The reader is of no use any more: unplugged ([`Error::Disconnected`]) or not answering
+    /// ([`Error::Unresponsive`]). The last event.
+    Gone(Error),
+}
+
+/// How an operation's end is told: called once, on the driver's thread, so it must not block.
+/// Dropped without having been called, it reports [`Error::Disconnected`].
+pub struct Done(Option<Callback>);
+
+type Callback = Box<dyn FnOnce(Result<Output, Error>) + Send>;
+
+impl Done {
+    /// Calls `f` with the result.
+    pub fn new(f: impl FnOnce(Result<Output, Error>) + Send + 'static) -> Self {
+        Self(Some(Box::new(f)))
+    }
+
+    fn call(mut self, result: Result<Output, Error>) {
+        if let Some(f) = self.0.take() {
+            f(result);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f(Err(Error::Disconnected));
+        }
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Done")
+    }
+}
+
+/// Names an operation started through a [`Handle`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket(u64);
+
+enum Request {
+    Start { ticket: Ticket, slot: Slot, operation: Operation, limit: Option<Duration>, done: Done },
+    Cancel(Ticket),
+    Close,
+}
+
+/// A reader at work on its thread. Clones are the same reader; it is closed by
+/// [`close`](Self::close) or when the last clone is dropped.
+#[derive(Clone)]
+pub struct Handle {
+    requests: Sender<Request>,
+    tickets: Arc<AtomicU64>,
+    info: Arc<DeviceInfo>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Starts the thread for a transport that nothing has been submitted to yet. `events` is
+    /// called on it and must not block.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn spawn<T: Transport + 'static>(
+        transport: T,
+        options: Options,
+        clock: Clock,
+        events: impl FnMut(ReaderEvent) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let info = Arc::new(transport.info().clone());
+        let (requests, received) = unbounded();
+        let name = format!("scard {:04x}:{:04x}", info.vendor_id, info.product_id);
+        let mut events = LastEvent { events: Box::new(events), told: false };
+        let run = move || {
+            let mut worker = Worker::new(transport, options, clock, received);
+            let end = worker.run(&mut events);
+            drop(worker);
+            events.tell(ReaderEvent::Gone(end));
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(run)?;
+        Ok(Self {
+            requests,
+            tickets: Arc::new(AtomicU64::new(0)),
+            info,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// The device.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Starts an operation (see [`ccid::Reader::start`]) and returns at once; `done` is called with
+    /// its end, once.
+    pub fn start(
+        &self,
+        slot: Slot,
+        operation: Operation,
+        limit: Option<Duration>,
+        done: Done,
+    ) -> Ticket {
+        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        // If the thread has ended, the request is dropped, and `done` with it, which reports that.
+        let _ = self.requests.send(Request::Start { ticket, slot, operation, limit, done });
+        ticket
+    }
+
+    /// Cancels an operation (see [`ccid::Reader::cancel`]) and returns at once. Never lost, if
+    /// `start` has returned: it ends the operation, unless that has ended.
+    pub fn cancel(&self, ticket: Ticket) {
+        let _ = self.requests.send(Request::Cancel(ticket));
+    }
+
+    /// Does an operation and waits for its end: as long as the reader takes, bounded by `limit`
+    /// and the total limit of the options, plus two seconds for an Abort. An unplugged or closed
+    /// reader ends it at once.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    pub fn call(
+        &self,
+        slot: Slot,
+        operation: Operation,
+        limit: Option<Duration>,
+    ) -> Result<Output, Error> {
+        let (sender, receiver) = bounded(1);
+        let done = Done::new(move |result| drop(sender.send(result)));
+        self.start(slot, operation, limit, done);
+        receiver.recv().unwrap_or(Err(Error::Disconnected))
+    }
+
+    /// Ends the reader's work: running commands are aborted, cards powered off, the transport
+    /// closed. Returns when that is done, after 3 seconds at most.
+    pub fn close(&self) {
+        let _ = self.requests.send(Request::Close);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                error!("a reader's thread has panicked");
+            }
+        }
+    }
+}
+
+/// The event callback, which hears of the end even if the thread panics.
+struct LastEvent {
+    events: Box<dyn FnMut(ReaderEvent) + Send>,
+    told: bool,
+}
+
+impl LastEvent {
+    fn tell(&mut self, event: ReaderEvent) {
+        if !self.told {
+            self.told = matches!(event, ReaderEvent::Gone(_));
+            (self.events)(event);
+        }
+    }
+}
+
+impl Drop for LastEvent {
+    fn drop(&mut self) {
+        self.tell(ReaderEvent::Gone(Error::Disconnected));
+    }
+}
+
+/// Wakes the thread from a transport.
+struct Signal(Sender<()>);
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Full means that it is about to wake anyway.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// Whether the thread takes requests or winds up.
+enum Phase {
+    Open,
+    /// Running operations are being cancelled.
+    Cancelling {
+        until: Instant,
+    },
+    /// Cards are being powered off.
+    PoweringOff {
+        until: Instant,
+    },
+}
+
+struct Worker<T: Transport> {
+    driver: Driver<T>,
+    clock: Clock,
+    requests: Receiver<Request>,
+    woken: Receiver<()>,
+    waker: Waker,
+    pending: HashMap<OperationId, (Ticket, Done)>,
+    tickets: HashMap<Ticket, OperationId>,
+    phase: Phase,
+}
+
+impl<T: Transport> Worker<T> {
+    fn new(transport: T, options: Options, clock: Clock, requests: Receiver<Request>) -> Self {
+        let (signal, woken) = bounded(1);
+        Self {
+            driver: Driver::new(transport, options, clock.now()),
+            clock,
+            requests,
+            woken,
+            waker: Waker::from(Arc::new(Signal(signal))),
+            pending: HashMap::new(),
+            tickets: HashMap::new(),
+            phase: Phase::Open,
+        }
+    }
+
+    /// Works until closed or gone, and says which.
+    fn run(&mut self, events: &mut LastEvent) -> Error {
+        loop {
+            let now = self.clock.now();
+            let turn = self.driver.turn(&mut Context::from_waker(&self.waker), now);
+            let end = self.deliver(events);
+            match (turn, end) {
+                (_, Some(error)) => return error,
+                (Turn::Gone, None) => return Error::Disconnected,
+                (_, None) if self.wind_up() => return Error::Disconnected,
+                (Turn::More, None) => {
+                    // Requests get their chance between turns.
+                    if let Ok(request) = self.requests.try_recv() {
+                        self.handle(request);
+                    }
+                }
+                (Turn::Idle, None) => self.wait(),
+            }
+        }
+    }
+
+    /// Passes events on; gives the reason if the reader is of no use any more.
+    fn deliver(&mut self, events: &mut LastEvent) -> Option<Error> {
+        let mut end = None;
+        while let Some(event) = self.driver.poll_event() {
+            match event {
+                Event::Completed { id, result, .. } => {
+                    if let Some((ticket, done)) = self.pending.remove(&id) {
+                        self.tickets.remove(&ticket);
+                        done.call(result);
+                    }
+                }
+                Event::Presence { slot, present } => {
+                    events.tell(ReaderEvent::Presence { slot, present });
+                }
+                Event::CardLost { slot } => events.tell(ReaderEvent::CardLost { slot }),
+                Event::CardReset { slot, result } => {
+                    events.tell(ReaderEvent::CardReset { slot, result });
+                }
+                Event::HardwareError { slot, code } => {
+                    events.tell(ReaderEvent::HardwareError { slot, code });
+                }
+                Event::Unresponsive => end = Some(Error::Unresponsive),
+                other => debug!("{other:?}"),
+            }
+        }
+        end
+    }
+
+    /// Waits for a request, a wake-up or the deadline.
+    fn wait(&mut self) {
+        let phase = match self.phase {
+            Phase::Open => None,
+            Phase::Cancelling { until } | Phase::PoweringOff { until } => Some(until),
+        };
+        let deadline = self.driver.poll_deadline().into_iter().chain(phase).min();
+        // Virtual time passes only while something is under way: a reader at rest would be
+        // polled for ever without a pause.
+        let deadline = match self.clock {
+            Clock::Virtual(_) if self.pending.is_empty() && phase.is_none() => None,
+            _ => deadline,
+        };
+        let Some(deadline) = deadline else {
+            select! {
+                recv(self.requests) -> request => self.handle(request.unwrap_or(Request::Close)),
+                recv(self.woken) -> _ => {}
+            }
+            return;
+        };
+        select! {
+            recv(self.requests) -> request => self.handle(request.unwrap_or(Request::Close)),
+            recv(self.woken) -> _ => {}
+            default(self.clock.until(deadline)) => self.clock.advance(deadline),
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        let now = self.clock.now();
+        match (request, &self.phase) {
+            (Request::Start { ticket, slot, operation, limit, done }, Phase::Open) => {
+                let id = self.driver.start(slot, operation, limit, now);
+                self.tickets.insert(ticket, id);
+                self.pending.insert(id, (ticket, done));
+            }
+            // Dropped: it ends as disconnected.
+            (Request::Start { .. }, _) => {}
+            (Request::Cancel(ticket), _) => {
+                if let Some(id) = self.tickets.get(&ticket) {
+                    self.driver.cancel(*id, now);
+                }
+            }
+            (Request::Close, Phase::Open) => {
+                self.phase = Phase::Cancelling { until: now + CLOSE_TIME };
+                let running: Vec<_> = self.pending.keys().copied().collect();
+                for id in running {
+                    self.driver.cancel(id, now);
+                }
+            }
+            (Request::Close, _) => {
+                // Every sender is gone, or it was asked twice: the channel has nothing more to say.
+                self.requests = crossbeam_channel::never();
+            }
+        }
+    }
+
+    /// One step towards the end, if closing; true once everything is done.
+    fn wind_up(&mut self) -> bool {
+        let now = self.clock.now();
+        match self.phase {
+            Phase::Open => false,
+            Phase::Cancelling { until } => {
+                if !self.pending.is_empty() && now < until {
+                    return false;
+                }
+                self.phase = Phase::PoweringOff { until: now + POWER_OFF_TIME };
+                for slot in 0..=self.driver.reader().class().max_slot_index {
+                    let slot = Slot(slot);
+                    if self.driver.reader().is_powered(slot) {
+                        let id = self.driver.start(slot, Operation::PowerOff, None, now);
+                        let done = Done::new(|_| {});
+                        self.pending.insert(id, (Ticket(u64::MAX), done));
+                    }
+                }
+                // What was started goes out with the next turn.
+                self.waker.wake_by_ref();
+                false
+            }
+            Phase::PoweringOff { until } => self.pending.is_empty() || now >= until,
+        }
+    }
+}

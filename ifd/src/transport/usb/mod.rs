@@ -1,0 +1,239 @@
+//! Real USB, by nusb.
+//!
+//! The interface is claimed as long as the transport lives; a kernel driver on it is detached and
+//! comes back afterwards. Buffers are kept and used again: each is memory mapped from the kernel.
+
+mod discover;
+#[cfg(target_os = "linux")]
+mod holder;
+
+pub use discover::{Candidate, Holder, ListError, OpenError, readers};
+
+use super::descriptors::CcidInterface;
+use super::{Completion, DeviceInfo, Pipe, TransferError, Transport};
+use bytes::Bytes;
+use ccid::Instant;
+use ccid::wire::SetupPacket;
+use nusb::transfer::{
+    Buffer, Bulk, BulkOrInterrupt, ControlIn, ControlOut, ControlType, EndpointDirection, In,
+    Interrupt, Out, Recipient,
+};
+use nusb::{Endpoint, Interface, MaybeFuture};
+use std::collections::VecDeque;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Buffers kept for a pipe that queues one transfer at a time, and one to spare.
+const SPARE_BUFFERS: usize = 2;
+
+type ControlTransfer = Pin<Box<dyn Future<Output = Result<Bytes, TransferError>> + Send>>;
+
+/// The four pipes of a CCID interface on real USB.
+pub struct UsbTransport {
+    info: DeviceInfo,
+    interface: Interface,
+    control: VecDeque<ControlTransfer>,
+    bulk_out: Queue<Bulk, Out>,
+    bulk_in: Queue<Bulk, In>,
+    interrupt: Option<Queue<Interrupt, In>>,
+    /// Ended before they began.
+    failed: VecDeque<Completion>,
+}
+
+impl UsbTransport {
+    /// Takes the endpoints of a claimed interface: `bulk_out` and `bulk_in` are theirs.
+    fn new(
+        found: CcidInterface,
+        (bulk_out, bulk_in): (u8, u8),
+        interface: Interface,
+    ) -> Result<Self, nusb::Error> {
+        let bulk_out = Queue::new(interface.endpoint(bulk_out)?);
+        let bulk_in = Queue::new(interface.endpoint(bulk_in)?);
+        let interrupt = match found.interrupt {
+            Some(address) => Some(Queue::new(interface.endpoint(address)?)),
+            None => None,
+        };
+        Ok(Self {
+            info: found.info,
+            interface,
+            control: VecDeque::new(),
+            bulk_out,
+            bulk_in,
+            interrupt,
+            failed: VecDeque::new(),
+        })
+    }
+}
+
+/// One endpoint's transfers, and buffers to use again.
+struct Queue<T: BulkOrInterrupt, D: EndpointDirection> {
+    endpoint: Endpoint<T, D>,
+    spare: Vec<Buffer>,
+}
+
+impl<T: BulkOrInterrupt, D: EndpointDirection> Queue<T, D> {
+    const fn new(endpoint: Endpoint<T, D>) -> Self {
+        Self { endpoint, spare: Vec::new() }
+    }
+
+    /// A buffer of at least `capacity` bytes, empty.
+    fn buffer(&mut self, capacity: usize) -> Buffer {
+        match self.spare.pop() {
+            Some(mut buffer) if buffer.capacity() >= capacity => {
+                buffer.clear();
+                buffer
+            }
+            _ => self.endpoint.allocate(capacity),
+        }
+    }
+
+    fn poll(&mut self, pipe: Pipe, cx: &mut Context<'_>) -> Poll<Completion> {
+        // nusb panics when asked for the completion of nothing.
+        if self.endpoint.pending() == 0 {
+            return Poll::Pending;
+        }
+        self.endpoint.poll_next_complete(cx).map(|done| self.completed(pipe, done))
+    }
+
+    fn completed(&mut self, pipe: Pipe, done: nusb::transfer::Completion) -> Completion {
+        let is_in = pipe != Pipe::BulkOut;
+        let data = if is_in { done.buffer.get(..done.actual_len) } else { None };
+        let data = data.map(Bytes::copy_from_slice).unwrap_or_default();
+        let full = is_in && done.actual_len == done.buffer.requested_len();
+        let result = match done.status {
+            Ok(()) => Ok(data),
+            Err(nusb::transfer::TransferError::Cancelled) if !data.is_empty() => Ok(data),
+            Err(error) => Err(error.into()),
+        };
+        if self.spare.len() < SPARE_BUFFERS {
+            self.spare.push(done.buffer);
+        }
+        Completion { pipe, result, full }
+    }
+
+    fn clear_halt(&mut self) -> Result<(), TransferError> {
+        self.endpoint.clear_halt().wait().map_err(|error| match error.kind() {
+            nusb::ErrorKind::Disconnected => TransferError::Disconnected,
+            _ => TransferError::System(error.os_error().unwrap_or(0)),
+        })
+    }
+}
+
+impl<T: BulkOrInterrupt> Queue<T, In> {
+    fn submit_in(&mut self, length: usize) {
+        let packet = self.endpoint.max_packet_size().max(1);
+        let length = length.max(1).div_ceil(packet).saturating_mul(packet);
+        let mut buffer = self.buffer(length);
+        buffer.set_requested_len(length);
+        self.endpoint.submit(buffer);
+    }
+}
+
+impl From<nusb::transfer::TransferError> for TransferError {
+    fn from(error: nusb::transfer::TransferError) -> Self {
+        use nusb::transfer::TransferError as Nusb;
+        match error {
+            Nusb::Cancelled => Self::Cancelled,
+            Nusb::Stall => Self::Stall,
+            Nusb::Disconnected => Self::Disconnected,
+            Nusb::Fault => Self::Fault,
+            Nusb::InvalidArgument => Self::System(22),
+            Nusb::Unknown(code) => Self::System(code),
+        }
+    }
+}
+
+impl Transport for UsbTransport {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration) {
+        let control_type = match setup.request_type >> 5 & 0b11 {
+            0 => ControlType::Standard,
+            1 => ControlType::Class,
+            _ => ControlType::Vendor,
+        };
+        let recipient = match setup.request_type & 0x1F {
+            0 => Recipient::Device,
+            1 => Recipient::Interface,
+            2 => Recipient::Endpoint,
+            _ => Recipient::Other,
+        };
+        let SetupPacket { request, value, index, length, .. } = setup;
+        let transfer: ControlTransfer = if setup.is_in() {
+            let request = ControlIn { control_type, recipient, request, value, index, length };
+            let future = self.interface.control_in(request, timeout).into_future();
+            Box::pin(async move { future.await.map(Bytes::from).map_err(Into::into) })
+        } else {
+            let data = &data[..];
+            let request = ControlOut { control_type, recipient, request, value, index, data };
+            let future = self.interface.control_out(request, timeout).into_future();
+            Box::pin(async move { future.await.map(|()| Bytes::new()).map_err(Into::into) })
+        };
+        self.control.push_back(transfer);
+    }
+
+    fn submit_out(&mut self, message: Bytes) {
+        let mut buffer = self.bulk_out.buffer(message.len());
+        buffer.extend_from_slice(&message);
+        self.bulk_out.endpoint.submit(buffer);
+    }
+
+    fn submit_in(&mut self, pipe: Pipe, length: usize) {
+        match (pipe, &mut self.interrupt) {
+            (Pipe::BulkIn, _) => self.bulk_in.submit_in(length),
+            (Pipe::Interrupt, Some(interrupt)) => interrupt.submit_in(length),
+            _ => {
+                let result = Err(TransferError::System(2));
+                self.failed.push_back(Completion { pipe, result, full: false });
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, _now: Instant) -> Poll<Completion> {
+        if let Some(completion) = self.failed.pop_front() {
+            return Poll::Ready(completion);
+        }
+        // Card movement first: it may be all that is ever heard of a command whose card is gone.
+        if let Some(interrupt) = &mut self.interrupt {
+            if let Poll::Ready(completion) = interrupt.poll(Pipe::Interrupt, cx) {
+                return Poll::Ready(completion);
+            }
+        }
+        if let Poll::Ready(completion) = self.bulk_in.poll(Pipe::BulkIn, cx) {
+            return Poll::Ready(completion);
+        }
+        if let Poll::Ready(completion) = self.bulk_out.poll(Pipe::BulkOut, cx) {
+            return Poll::Ready(completion);
+        }
+        if let Some(transfer) = self.control.front_mut() {
+            if let Poll::Ready(result) = transfer.as_mut().poll(cx) {
+                self.control.pop_front();
+                return Poll::Ready(Completion { pipe: Pipe::Control, result, full: false });
+            }
+        }
+        Poll::Pending
+    }
+
+    fn cancel(&mut self, pipe: Pipe) {
+        match (pipe, &mut self.interrupt) {
+            (Pipe::BulkIn, _) => self.bulk_in.endpoint.cancel_all(),
+            (Pipe::BulkOut, _) => self.bulk_out.endpoint.cancel_all(),
+            (Pipe::Interrupt, Some(interrupt)) => interrupt.endpoint.cancel_all(),
+            // A control transfer ends by its timeout.
+            (Pipe::Interrupt, None) | (Pipe::Control, _) => {}
+        }
+    }
+
+    fn clear_halt(&mut self, pipe: Pipe) -> Result<(), TransferError> {
+        match (pipe, &mut self.interrupt) {
+            (Pipe::BulkIn, _) => self.bulk_in.clear_halt(),
+            (Pipe::BulkOut, _) => self.bulk_out.clear_halt(),
+            (Pipe::Interrupt, Some(interrupt)) => interrupt.clear_halt(),
+            (Pipe::Interrupt, None) | (Pipe::Control, _) => Ok(()),
+        }
+    }
+}
