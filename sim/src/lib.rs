@@ -6,6 +6,8 @@
 
 pub mod device;
 pub mod port;
+#[cfg(target_os = "linux")]
+pub mod vhci;
 
 pub use device::{ControlReply, Descriptors, Device};
 pub use port::Port;
