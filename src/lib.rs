@@ -1,1 +1,59 @@
-//! Under construction.
+//! PC/SC on USB CCID readers, in process, without a daemon.
+//!
+//! ```no_run
+//! use scard::{Context, Protocols, Scope, ShareMode};
+//!
+//! let context = Context::establish(Scope::User)?;
+//! let reader = context.list_readers_owned()?.remove(0);
+//! let card = context.connect(&reader, ShareMode::Shared, Protocols::ANY)?;
+//! let mut buffer = [0; scard::MAX_BUFFER_SIZE];
+//! let response = card.transmit(b"\x00\xa4\x04\x00\x00", &mut buffer)?;
+//! println!("{response:02X?}");
+//! # Ok::<(), scard::Error>(())
+//! ```
+//!
+//! Names and meanings are those of the `pcsc` crate. What that cannot give: [`Context::cancel`]
+//! ends *every* outstanding call of its context, a running command by the CCID Abort sequence;
+//! [`Context::on`] chooses the readers, simulated ones among them.
+//!
+//! # Blocking
+//!
+//! Every call that waits for a card, a user or another program can be ended from another thread by
+//! [`Context::cancel`] (or a [`Canceller`]), and fails with [`Error::Cancelled`] then: a wait or a
+//! queued call within milliseconds, a running command in the time the reader takes to abort it,
+//! at most two seconds. Unplugging the reader ends it at once. No call takes longer than five
+//! minutes without the card having been answered.
+
+mod attribute;
+mod call;
+mod card;
+mod context;
+mod error;
+mod flags;
+mod naming;
+mod reader_state;
+mod stack;
+mod status_wait;
+
+pub use attribute::Attribute;
+pub use card::{Card, CardStatusOwned, Transaction};
+pub use context::{Canceller, Context};
+pub use error::Error;
+pub use flags::{Disposition, Protocol, Protocols, Scope, ShareMode, State, Status};
+pub use reader_state::{PNP_NOTIFICATION, ReaderState};
+pub use stack::{Stack, UnusableReader};
+
+/// Code of an escape command to the reader: SCARD_CTL_CODE(1).
+pub const CTL_ESCAPE: u32 = ctl_code(1);
+
+/// The longest ATR in bytes, with the room that PC/SC's callers give it.
+pub const MAX_ATR_SIZE: usize = 33;
+/// The longest short APDU or response in bytes.
+pub const MAX_BUFFER_SIZE: usize = 264;
+/// The longest extended APDU or response in bytes.
+pub const MAX_BUFFER_SIZE_EXTENDED: usize = 65_548;
+
+/// SCARD_CTL_CODE: the control code of function `code`, as pcsc-lite counts them.
+pub const fn ctl_code(code: u32) -> u32 {
+    0x4200_0000 + code
+}

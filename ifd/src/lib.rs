@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod driver;
+pub mod features;
 pub mod hotplug;
 pub mod thread;
 pub mod transport;

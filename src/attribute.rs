@@ -1,0 +1,69 @@
+//! Attributes of readers and cards: SCARD_ATTR_*.
+
+macro_rules! attributes {
+    ($($(#[$meta:meta])* $name:ident = $code:literal,)+) => {
+        /// An attribute, named as in the `pcsc` crate.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        #[repr(u32)]
+        pub enum Attribute {
+            $($(#[$meta])* $name = $code,)+
+        }
+
+        impl Attribute {
+            /// The attribute with this number.
+            pub const fn from_code(code: u32) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+
+            /// Every attribute known.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+        }
+    };
+}
+
+attributes! {
+    /// Manufacturer's name, text.
+    VendorName = 0x0001_0100,
+    /// Product's name, text.
+    VendorIfdType = 0x0001_0101,
+    /// Version: bcdDevice in the upper half of a little-endian u32.
+    VendorIfdVersion = 0x0001_0102,
+    /// Serial number, text.
+    VendorIfdSerialNo = 0x0001_0103,
+    /// Where it is connected: 0020h, bus, address in a little-endian u32.
+    ChannelId = 0x0002_0110,
+    /// Protocols: bit 0 for T=0, bit 1 for T=1, little-endian u32.
+    AsyncProtocolTypes = 0x0003_0120,
+    /// dwDefaultClock in kHz, little-endian u32.
+    DefaultClk = 0x0003_0121,
+    /// dwMaximumClock in kHz, little-endian u32.
+    MaxClk = 0x0003_0122,
+    /// dwDataRate in bit/s, little-endian u32.
+    DefaultDataRate = 0x0003_0123,
+    /// dwMaxDataRate in bit/s, little-endian u32.
+    MaxDataRate = 0x0003_0124,
+    /// dwMaxIFSD in bytes, little-endian u32.
+    MaxIfsd = 0x0003_0125,
+    /// Protocol in use: 1 for T=0, 2 for T=1, little-endian u32.
+    CurrentProtocolType = 0x0008_0201,
+    /// One byte: 2 with a card, 0 without.
+    IccPresence = 0x0009_0300,
+    /// One byte: 1 with a card, 0 without.
+    IccInterfaceStatus = 0x0009_0301,
+    /// The card's ATR.
+    AtrString = 0x0009_0303,
+    /// Set: aborts what the slot is doing for this context.
+    EscCancel = 0x0007_A003,
+    /// The longest command in bytes, little-endian u32.
+    Maxinput = 0x0007_A007,
+    /// The slot's number, little-endian u32.
+    DeviceUnit = 0x7FFF_0001,
+    /// The reader's name, text.
+    DeviceFriendlyName = 0x7FFF_0003,
+    /// The reader's name, text.
+    DeviceSystemName = 0x7FFF_0004,
+}

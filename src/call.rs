@@ -1,0 +1,191 @@
+//! An outstanding call of a context: what cancel ends.
+//!
+//! A call waits in three ways: for a state of the stack ([`Call::wait`]), for its turn at a slot
+//! ([`Call::enter`]), and for a command that the reader executes ([`Call::command`]). Cancel marks
+//! it under the stack's lock, where each of the three looks before it begins to wait, and wakes
+//! it or has its command aborted: there is no moment in which a cancel is lost.
+
+use crate::error::Error;
+use crate::stack::{Inner, SlotId, StackState};
+use ccid::{Operation, Output};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use ifd::{Done, Ticket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Names an outstanding call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct CallId(pub(crate) u64);
+
+/// What a call wants to be woken for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Interest {
+    Nothing,
+    Slots(Vec<SlotId>),
+    /// All slots, and readers coming and going.
+    Everything,
+}
+
+/// A call as the stack sees it.
+pub(crate) struct CallEntry {
+    /// Why it is to end, if it is.
+    ended: Option<Error>,
+    running: Option<(ifd::Handle, Ticket)>,
+    interest: Interest,
+    wake: Sender<()>,
+}
+
+impl CallEntry {
+    /// Ends the call with `error`. A running command is aborted if `commands` says so, and left
+    /// alone otherwise.
+    pub(crate) fn end(&mut self, error: Error, commands: bool) {
+        match &self.running {
+            Some(_) if !commands => return,
+            Some((handle, ticket)) => handle.cancel(*ticket),
+            None => {}
+        }
+        self.ended = self.ended.or(Some(error));
+        self.wake();
+    }
+
+    pub(crate) fn wants(&self, slot: Option<SlotId>) -> bool {
+        match (&self.interest, slot) {
+            (Interest::Everything, _) => true,
+            (Interest::Slots(slots), Some(slot)) => slots.contains(&slot),
+            (Interest::Slots(_), None) | (Interest::Nothing, _) => false,
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        // Full: it is about to look anyway.
+        let _ = self.wake.try_send(());
+    }
+}
+
+/// A call under way; ends when dropped.
+pub(crate) struct Call {
+    inner: Arc<Inner>,
+    context: u64,
+    id: CallId,
+    woken: Receiver<()>,
+    /// The slot that is this call's turn, if any.
+    turn: Option<SlotId>,
+}
+
+impl Call {
+    /// Registers a call of `context`.
+    pub(crate) fn begin(inner: &Arc<Inner>, context: u64) -> Result<Self, Error> {
+        let (wake, woken) = bounded(1);
+        let mut state = inner.lock();
+        if state.stopped {
+            return Err(Error::ServiceStopped);
+        }
+        let id = CallId(state.new_id());
+        let calls = &mut state.contexts.get_mut(&context).ok_or(Error::InvalidHandle)?.calls;
+        let entry = CallEntry { ended: None, running: None, interest: Interest::Nothing, wake };
+        calls.insert(id, entry);
+        drop(state);
+        Ok(Self { inner: Arc::clone(inner), context, id, woken, turn: None })
+    }
+
+    /// Waits until `check` gives something; it is asked now and after every change that the call
+    /// is interested in. A deadline that has passed gives it one chance.
+    pub(crate) fn wait<R>(
+        &self,
+        interest: Interest,
+        deadline: Option<Instant>,
+        mut check: impl FnMut(&mut StackState) -> Option<R>,
+    ) -> Result<R, Error> {
+        self.entry(|entry| entry.interest = interest)?;
+        loop {
+            {
+                let mut state = self.inner.lock();
+                match state.call(self.context, self.id) {
+                    None => return Err(Error::Cancelled),
+                    Some(CallEntry { ended: Some(error), .. }) => return Err(*error),
+                    Some(_) => {}
+                }
+                if let Some(result) = check(&mut state) {
+                    return Ok(result);
+                }
+            }
+            let woken = match deadline {
+                Some(deadline) => self.woken.recv_deadline(deadline).is_ok(),
+                None => self.woken.recv().is_ok(),
+            };
+            if !woken {
+                return Err(Error::Timeout);
+            }
+        }
+    }
+
+    /// Waits for the turn at `slot`: first come, first served among those whose handle may use the
+    /// card. It is kept until the call ends.
+    pub(crate) fn enter(&mut self, slot: SlotId, handle: Option<u64>) -> Result<(), Error> {
+        let id = self.id;
+        self.inner.lock().slot_mut(slot).ok_or(Error::ReaderUnavailable)?.queue(id, handle);
+        // From here on, dropping the call takes it out of the queue.
+        self.turn = Some(slot);
+        self.wait(Interest::Slots(vec![slot]), None, |state| match state.slot_mut(slot) {
+            None => Some(Err(Error::ReaderUnavailable)),
+            Some(entry) => entry.take_turn(id).then_some(Ok(())),
+        })?
+    }
+
+    /// Has a slot do something and waits for its end.
+    pub(crate) fn command(
+        &self,
+        slot: SlotId,
+        operation: Operation,
+        limit: Option<Duration>,
+    ) -> Result<Output, ccid::Error> {
+        let (sender, receiver) = bounded(1);
+        // Sends only: it may be called under the lock if the reader is gone.
+        let done = Done::new(move |result| drop(sender.send(result)));
+        {
+            let mut state = self.inner.lock();
+            let Some(entry) = state.slot(slot) else {
+                return Err(ccid::Error::Disconnected);
+            };
+            let (reader, number) = (entry.reader.clone(), entry.number);
+            match state.call(self.context, self.id) {
+                Some(CallEntry { ended: None, running, .. }) => {
+                    let ticket = reader.start(number, operation, limit, done);
+                    *running = Some((reader, ticket));
+                }
+                _ => return Err(ccid::Error::Cancelled),
+            }
+        }
+        let result = receiver.recv().unwrap_or(Err(ccid::Error::Disconnected));
+        let _ = self.entry(|entry| entry.running = None);
+        result
+    }
+
+    /// What ended the call, where the driver only says that it was cancelled.
+    pub(crate) fn error(&self, error: Error) -> Error {
+        match error {
+            Error::Cancelled => self.entry(|entry| entry.ended).ok().flatten().unwrap_or(error),
+            other => other,
+        }
+    }
+
+    fn entry<R>(&self, act: impl FnOnce(&mut CallEntry) -> R) -> Result<R, Error> {
+        let mut state = self.inner.lock();
+        state.call(self.context, self.id).map(act).ok_or(Error::Cancelled)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        if let Some(context) = state.contexts.get_mut(&self.context) {
+            context.calls.remove(&self.id);
+        }
+        if let Some(slot) = self.turn {
+            if let Some(entry) = state.slot_mut(slot) {
+                entry.leave(self.id);
+            }
+            state.notify(Some(slot));
+        }
+    }
+}

@@ -1,0 +1,711 @@
+//! Connected cards and transactions.
+
+use crate::attribute::Attribute;
+use crate::call::Call;
+use crate::context::{Context, Shared};
+use crate::error::Error;
+use crate::flags::{Disposition, Protocol, Protocols, ShareMode, Status};
+use crate::stack::{
+    CardState, HandleEntry, Holder, Inner, SlotEntry, SlotId, StackState, Standing,
+};
+use bytes::Bytes;
+use ccid::operation::PowerUp;
+use ccid::wire::SlotError;
+use ccid::{Operation, Output};
+use ifd::Done;
+use ifd::features::{self, Control};
+use log::{debug, warn};
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A connected card: SCARDHANDLE. May be used from several threads. Dropping it disconnects with
+/// [`Disposition::ResetCard`].
+pub struct Card {
+    context: Context,
+    handle: u64,
+    open: bool,
+}
+
+impl fmt::Debug for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Card").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+/// What [`Card::status2_owned`] tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CardStatusOwned {
+    reader_names: Vec<CString>,
+    status: Status,
+    event_count: u32,
+    protocol: Option<Protocol>,
+    atr: Vec<u8>,
+}
+
+impl CardStatusOwned {
+    /// The reader's names; it has one.
+    pub fn reader_names(&self) -> &[CString] {
+        &self.reader_names
+    }
+
+    /// The card's state.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Insertions and removals so far; 16 bits.
+    pub fn event_count(&self) -> u32 {
+        self.event_count
+    }
+
+    /// The protocol in use; none for a direct connection before one was agreed on.
+    pub fn protocol2(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    /// The card's ATR; empty without a card.
+    pub fn atr(&self) -> &[u8] {
+        &self.atr
+    }
+}
+
+impl Card {
+    pub(crate) fn connect(
+        context: &Context,
+        reader: &CStr,
+        share: ShareMode,
+        protocols: Protocols,
+    ) -> Result<Self, Error> {
+        if share != ShareMode::Direct && protocols.is_empty() {
+            return Err(Error::ProtoMismatch);
+        }
+        let shared = &context.shared;
+        let inner = &shared.inner;
+        let mut call = Call::begin(inner, shared.id)?;
+        let slot = {
+            let state = inner.lock();
+            let slot = state.slots.iter().find(|slot| slot.name.as_c_str() == reader);
+            let slot = slot.ok_or(Error::UnknownReader)?;
+            // Sharing that cannot be is told at once, not after the queue.
+            slot.may_share(share).then_some(slot.id).ok_or(Error::SharingViolation)?
+        };
+        if share == ShareMode::Direct {
+            let handle = open_handle(shared, slot, share)?;
+            return Ok(Self { context: context.clone(), handle, open: true });
+        }
+        call.enter(slot, None)?;
+        let handle = open_handle(shared, slot, share)?;
+        // From here on an error drops the card, and with it the handle.
+        let mut card = Self { context: context.clone(), handle, open: true };
+        let ready = ensure_powered(inner, &call, slot)
+            .and_then(|()| agree_on_protocol(inner, &call, slot, protocols));
+        match ready {
+            Ok(protocol) => {
+                card.with_handle(|entry| entry.protocol = Some(protocol))?;
+                Ok(card)
+            }
+            Err(error) => {
+                card.open = false;
+                inner.close_handle(handle);
+                Err(call.error(error))
+            }
+        }
+    }
+
+    /// Sends a command APDU and receives the response into `receive_buffer`. Waits while another
+    /// holds a transaction, and for the card to answer.
+    ///
+    /// # Errors
+    /// [`Error::InsufficientBuffer`] if the response does not fit ([`transmit_owned`]
+    /// (Self::transmit_owned) has no such limit), [`Error::ResetCard`], [`Error::RemovedCard`],
+    /// [`Error::NoSmartcard`], [`Error::NotTransacted`], [`Error::Cancelled`], [`Error::Timeout`],
+    /// [`Error::ReaderUnavailable`]. After the last four but one the card's state is unknown: it
+    /// has been reset, and the next call says [`Error::ResetCard`].
+    pub fn transmit<'buf>(
+        &self,
+        send_buffer: &[u8],
+        receive_buffer: &'buf mut [u8],
+    ) -> Result<&'buf [u8], Error> {
+        let response = self.transmit_owned(send_buffer, None)?;
+        let room = receive_buffer.get_mut(..response.len()).ok_or(Error::InsufficientBuffer)?;
+        room.copy_from_slice(&response);
+        Ok(room)
+    }
+
+    /// The same without a buffer, and with a limit of its own: after `limit` the command is
+    /// aborted.
+    ///
+    /// # Errors
+    /// As [`transmit`](Self::transmit).
+    pub fn transmit_owned(&self, command: &[u8], limit: Option<Duration>) -> Result<Bytes, Error> {
+        let (call, slot) = self.enter()?;
+        let operation = Operation::Exchange(Bytes::copy_from_slice(command));
+        match call.command(slot, operation, limit) {
+            Ok(Output::Data(data)) => Ok(data),
+            Ok(_) => Err(Error::InternalError),
+            Err(error) => {
+                debug!("transmit: {error}");
+                Err(call.error(Error::of_exchange(&error)))
+            }
+        }
+    }
+
+    /// Has the reader do something by a control code: [`CTL_ESCAPE`](crate::CTL_ESCAPE), or the
+    /// features of PC/SC part 10. Works without a card on a [`ShareMode::Direct`] connection.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFeature`], [`Error::InvalidParameter`] for a structure that is none,
+    /// [`Error::InsufficientBuffer`], [`Error::SharingViolation`] while another holds a
+    /// transaction; else as [`transmit`](Self::transmit).
+    pub fn control<'buf>(
+        &self,
+        code: u32,
+        send_buffer: &[u8],
+        receive_buffer: &'buf mut [u8],
+    ) -> Result<&'buf [u8], Error> {
+        let response = self.control_owned(code, send_buffer, None)?;
+        let room = receive_buffer.get_mut(..response.len()).ok_or(Error::InsufficientBuffer)?;
+        room.copy_from_slice(&response);
+        Ok(room)
+    }
+
+    /// The same without a buffer, and with a limit of its own: after `limit` the command is
+    /// aborted.
+    ///
+    /// # Errors
+    /// As [`control`](Self::control).
+    pub fn control_owned(
+        &self,
+        code: u32,
+        data: &[u8],
+        limit: Option<Duration>,
+    ) -> Result<Bytes, Error> {
+        let inner = &self.shared().inner;
+        let mut call = Call::begin(inner, self.shared().id)?;
+        let (slot, class) = {
+            let state = inner.lock();
+            let (_, slot) = find(&state, self.handle)?;
+            if slot.transaction.is_some_and(|holder| holder.handle != self.handle) {
+                return Err(Error::SharingViolation);
+            }
+            (slot.id, slot.reader.info().class)
+        };
+        let control = features::control(code, data, &class).map_err(|error| {
+            debug!("control: {error}");
+            match error {
+                features::ControlError::Malformed(_) => Error::InvalidParameter,
+                _ => Error::UnsupportedFeature,
+            }
+        })?;
+        let operation = match control {
+            Control::Answer(answer) => return Ok(answer),
+            Control::Operation(operation) => operation,
+        };
+        call.enter(slot, Some(self.handle))?;
+        match call.command(slot, operation, limit) {
+            Ok(Output::Data(data)) => Ok(data),
+            Ok(_) => Ok(Bytes::new()),
+            Err(error) => {
+                debug!("control: {error}");
+                match pin_status(&error) {
+                    Some(status) => Ok(Bytes::from_static(status)),
+                    None => Err(call.error(Error::of_exchange(&error))),
+                }
+            }
+        }
+    }
+
+    /// State, protocol and ATR. Waits while another holds a transaction.
+    ///
+    /// # Errors
+    /// [`Error::ResetCard`], [`Error::RemovedCard`], [`Error::ReaderUnavailable`],
+    /// [`Error::Cancelled`].
+    pub fn status2_owned(&self) -> Result<CardStatusOwned, Error> {
+        let (_call, _slot) = self.enter()?;
+        let state = self.shared().inner.lock();
+        let (handle, slot) = find(&state, self.handle)?;
+        let status = match &slot.card {
+            CardState::Unknown => Status::UNKNOWN,
+            CardState::Absent => Status::ABSENT,
+            CardState::Powering | CardState::Mute | CardState::Unpowered(_) => {
+                Status::PRESENT | Status::SWALLOWED
+            }
+            CardState::Powered(_) => Status::PRESENT | Status::POWERED | Status::NEGOTIABLE,
+        };
+        Ok(CardStatusOwned {
+            reader_names: vec![slot.name.clone()],
+            status,
+            event_count: u32::from(slot.events),
+            protocol: handle.protocol,
+            atr: slot.atr().to_vec(),
+        })
+    }
+
+    /// Connects anew, on the same handle: with another way of sharing, another protocol, after a
+    /// reset. A transaction is kept.
+    ///
+    /// # Errors
+    /// As [`Context::connect`].
+    pub fn reconnect(
+        &mut self,
+        share_mode: ShareMode,
+        preferred_protocols: Protocols,
+        initialization: Disposition,
+    ) -> Result<(), Error> {
+        if share_mode != ShareMode::Direct && preferred_protocols.is_empty() {
+            return Err(Error::ProtoMismatch);
+        }
+        let inner = Arc::clone(&self.shared().inner);
+        let mut call = Call::begin(&inner, self.shared().id)?;
+        let slot = self.change_share(share_mode, false)?;
+        call.enter(slot, Some(self.handle))?;
+        self.change_share(share_mode, true)?;
+        let handle = self.handle;
+        let reset = match initialization {
+            Disposition::LeaveCard => None,
+            Disposition::ResetCard => Some(PowerUp::Warm),
+            Disposition::UnpowerCard | Disposition::EjectCard => Some(PowerUp::Cold),
+        };
+        let ready = match reset {
+            Some(how) => power_up(&inner, &call, slot, how, Some(handle)),
+            None if share_mode == ShareMode::Direct => Ok(()),
+            None => ensure_powered(&inner, &call, slot),
+        };
+        let protocol = ready.and_then(|()| {
+            if preferred_protocols.is_empty() {
+                return Ok(None);
+            }
+            agree_on_protocol(&inner, &call, slot, preferred_protocols).map(Some)
+        });
+        match protocol {
+            Ok(protocol) => self.with_handle(|entry| {
+                entry.standing = Standing::Good;
+                entry.protocol = protocol;
+            }),
+            Err(error) => Err(call.error(error)),
+        }
+    }
+
+    /// Closes the handle; what happens to the card says `disposition`, unless another holds a
+    /// transaction: then the card is left alone.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHandle`], with the card.
+    pub fn disconnect(mut self, disposition: Disposition) -> Result<(), (Self, Error)> {
+        self.open = false;
+        match self.shared().inner.disconnect(self.handle, disposition) {
+            Ok(()) => Ok(()),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// Begins a transaction: others' calls wait until it ends. Waits for that of another, first
+    /// come, first served. A handle may begin several; as many have to end.
+    ///
+    /// # Errors
+    /// As [`status2_owned`](Self::status2_owned).
+    pub fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
+        let (_call, slot) = self.enter()?;
+        let mut state = self.shared().inner.lock();
+        let handle = self.handle;
+        let entry = state.slot_mut(slot).ok_or(Error::ReaderUnavailable)?;
+        let depth = entry.transaction.map_or(0, |holder| holder.depth);
+        entry.transaction = Some(Holder { handle, depth: depth + 1 });
+        drop(state);
+        drop(_call);
+        Ok(Transaction { card: self, open: true })
+    }
+
+    /// An attribute of reader or card.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFeature`] if there is none, [`Error::ReaderUnavailable`].
+    pub fn get_attribute_owned(&self, attribute: Attribute) -> Result<Vec<u8>, Error> {
+        let state = self.shared().inner.lock();
+        let (handle, slot) = find(&state, self.handle)?;
+        attribute_of(attribute, handle, slot).ok_or(Error::UnsupportedFeature)
+    }
+
+    /// The same, into a buffer.
+    ///
+    /// # Errors
+    /// As [`get_attribute_owned`](Self::get_attribute_owned), and [`Error::InsufficientBuffer`].
+    pub fn get_attribute<'buf>(
+        &self,
+        attribute: Attribute,
+        buffer: &'buf mut [u8],
+    ) -> Result<&'buf [u8], Error> {
+        let value = self.get_attribute_owned(attribute)?;
+        let room = buffer.get_mut(..value.len()).ok_or(Error::InsufficientBuffer)?;
+        room.copy_from_slice(&value);
+        Ok(room)
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.context.shared
+    }
+
+    /// A call of this handle that has its turn at the slot, the card being what the handle's user
+    /// takes it for.
+    fn enter(&self) -> Result<(Call, SlotId), Error> {
+        let shared = self.shared();
+        let mut call = Call::begin(&shared.inner, shared.id)?;
+        let slot = good(&shared.inner.lock(), self.handle)?;
+        call.enter(slot, Some(self.handle))?;
+        // It may have changed while waiting.
+        good(&shared.inner.lock(), self.handle)?;
+        Ok((call, slot))
+    }
+
+    fn with_handle<R>(&self, act: impl FnOnce(&mut HandleEntry) -> R) -> Result<R, Error> {
+        let mut state = self.shared().inner.lock();
+        state.handles.get_mut(&self.handle).map(act).ok_or(Error::InvalidHandle)
+    }
+
+    /// Checks whether this handle may share so, and with `commit` does.
+    fn change_share(&self, share: ShareMode, commit: bool) -> Result<SlotId, Error> {
+        let mut state = self.shared().inner.lock();
+        let (old, slot) = {
+            let (handle, slot) = find(&state, self.handle)?;
+            (handle.share, slot.id)
+        };
+        let entry = state.slot_mut(slot).ok_or(Error::ReaderUnavailable)?;
+        entry.remove_handle(old);
+        let allowed = entry.may_share(share);
+        entry.add_handle(if allowed && commit { share } else { old });
+        if !allowed {
+            return Err(Error::SharingViolation);
+        }
+        if commit {
+            if let Some(handle) = state.handles.get_mut(&self.handle) {
+                handle.share = share;
+            }
+            state.notify(Some(slot));
+        }
+        Ok(slot)
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        if self.open {
+            // As the `pcsc` crate does; a handle that is gone needs nothing.
+            let _ = self.shared().inner.disconnect(self.handle, Disposition::ResetCard);
+        }
+    }
+}
+
+/// A transaction: others' calls wait until it ends, by [`end`](Self::end) or when dropped. The
+/// card is used through it.
+#[derive(Debug)]
+pub struct Transaction<'card> {
+    card: &'card mut Card,
+    open: bool,
+}
+
+impl Transaction<'_> {
+    /// Ends the transaction; what happens to the card says `disposition`.
+    ///
+    /// # Errors
+    /// [`Error::NotTransacted`] if it has ended, for example because the card was taken out or
+    /// reset.
+    pub fn end(mut self, disposition: Disposition) -> Result<(), Error> {
+        self.open = false;
+        self.card.shared().inner.end_transaction(self.card.handle, disposition)
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Card;
+    fn deref(&self) -> &Card {
+        self.card
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let inner = &self.card.shared().inner;
+            let _ = inner.end_transaction(self.card.handle, Disposition::LeaveCard);
+        }
+    }
+}
+
+/// SW1 SW2 by which part 10 reports that the user cancelled on the pad, or was too slow.
+fn pin_status(error: &ccid::Error) -> Option<&'static [u8]> {
+    match error {
+        ccid::Error::Failed { error: SlotError::PinCancelled, .. } => Some(&[0x64, 0x01]),
+        ccid::Error::Failed { error: SlotError::PinTimeout, .. } => Some(&[0x64, 0x00]),
+        _ => None,
+    }
+}
+
+fn find(state: &StackState, handle: u64) -> Result<(&HandleEntry, &SlotEntry), Error> {
+    let entry = state.handles.get(&handle).ok_or(Error::InvalidHandle)?;
+    let slot = state.slot(entry.slot).ok_or(Error::ReaderUnavailable)?;
+    Ok((entry, slot))
+}
+
+/// The slot of a handle whose card is the one it was connected to.
+fn good(state: &StackState, handle: u64) -> Result<SlotId, Error> {
+    let (entry, slot) = find(state, handle)?;
+    match entry.standing {
+        Standing::Good => Ok(slot.id),
+        Standing::Reset => Err(Error::ResetCard),
+        Standing::Removed => Err(Error::RemovedCard),
+    }
+}
+
+fn open_handle(shared: &Shared, slot: SlotId, share: ShareMode) -> Result<u64, Error> {
+    let mut state = shared.inner.lock();
+    if !state.contexts.contains_key(&shared.id) {
+        return Err(Error::Cancelled);
+    }
+    let handle = state.new_id();
+    let entry = state.slot_mut(slot).ok_or(Error::ReaderUnavailable)?;
+    if !entry.may_share(share) {
+        return Err(Error::SharingViolation);
+    }
+    entry.add_handle(share);
+    let protocol = entry.protocol;
+    let standing = Standing::Good;
+    let context = shared.id;
+    state.handles.insert(handle, HandleEntry { context, slot, share, standing, protocol });
+    state.notify(Some(slot));
+    Ok(handle)
+}
+
+fn ensure_powered(inner: &Inner, call: &Call, slot: SlotId) -> Result<(), Error> {
+    let card = inner.lock().slot(slot).map(|entry| entry.card.clone());
+    match card {
+        None => Err(Error::ReaderUnavailable),
+        Some(CardState::Powered(_)) => Ok(()),
+        Some(CardState::Absent | CardState::Unknown) => Err(Error::NoSmartcard),
+        Some(CardState::Mute | CardState::Unpowered(_) | CardState::Powering) => {
+            power_up(inner, call, slot, PowerUp::Cold, None)
+        }
+    }
+}
+
+/// Resets the card. Handles other than `own` are told.
+fn power_up(
+    inner: &Inner,
+    call: &Call,
+    slot: SlotId,
+    how: PowerUp,
+    own: Option<u64>,
+) -> Result<(), Error> {
+    let result = call.command(slot, Operation::PowerOn(how), None);
+    let mut state = inner.lock();
+    state.mark_handles(slot, Standing::Reset, own);
+    let atr = match result {
+        Ok(Output::Atr(atr)) => Ok(atr),
+        Ok(_) => Err(ccid::Error::CardMute),
+        Err(error) => Err(error),
+    };
+    if let Some(entry) = state.slot_mut(slot) {
+        entry.powered_up(&atr);
+    }
+    state.notify(Some(slot));
+    atr.map(drop).map_err(|error| {
+        debug!("power-up: {error}");
+        Error::of_power_up(&error)
+    })
+}
+
+/// Makes reader and card speak one of `protocols`: the one they speak, or else the first that the
+/// card offers and the reader manages.
+fn agree_on_protocol(
+    inner: &Inner,
+    call: &Call,
+    slot: SlotId,
+    protocols: Protocols,
+) -> Result<Protocol, Error> {
+    let (agreed, offered) = {
+        let state = inner.lock();
+        let entry = state.slot(slot).ok_or(Error::ReaderUnavailable)?;
+        let info = match &entry.card {
+            CardState::Powered(atr) => atr.parse().ok(),
+            _ => None,
+        };
+        use ccid::atr::Protocol::{T0, T1};
+        let offered = info.map_or(vec![T0, T1], |info| {
+            // What it speaks without being asked to switch comes first.
+            let first = info.default_protocol();
+            let others = info.protocols().filter(move |p| Some(*p) != first);
+            first.into_iter().chain(others).collect()
+        });
+        (entry.protocol, offered)
+    };
+    let accepts = |protocol| match protocol {
+        Protocol::T0 => protocols.contains(Protocols::T0),
+        Protocol::T1 => protocols.contains(Protocols::T1),
+        Protocol::RAW => protocols.contains(Protocols::RAW),
+    };
+    match agreed {
+        Some(agreed) if accepts(agreed) => return Ok(agreed),
+        None => {}
+        Some(_) if protocols.contains(Protocols::RAW) => return Ok(Protocol::RAW),
+        Some(_) => return Err(Error::ProtoMismatch),
+    }
+    for protocol in offered.into_iter().filter(|protocol| accepts((*protocol).into())) {
+        match call.command(slot, Operation::SetProtocol(protocol), None) {
+            Ok(_) => {
+                let protocol = protocol.into();
+                if let Some(entry) = inner.lock().slot_mut(slot) {
+                    entry.protocol = Some(protocol);
+                }
+                return Ok(protocol);
+            }
+            Err(error @ (ccid::Error::Unsupported(_) | ccid::Error::Failed { .. })) => {
+                warn!("{protocol}: {error}");
+            }
+            Err(error) => return Err(Error::of_exchange(&error)),
+        }
+    }
+    if protocols.contains(Protocols::RAW) { Ok(Protocol::RAW) } else { Err(Error::ProtoMismatch) }
+}
+
+fn attribute_of(attribute: Attribute, handle: &HandleEntry, slot: &SlotEntry) -> Option<Vec<u8>> {
+    let info = slot.reader.info();
+    let number = |value: u32| Some(value.to_le_bytes().to_vec());
+    let text = |value: &Option<String>| {
+        // Texts end with a NUL, as pcsc-lite's do.
+        value.as_ref().map(|text| [text.as_bytes(), &[0]].concat())
+    };
+    match attribute {
+        Attribute::VendorName => text(&info.manufacturer),
+        Attribute::VendorIfdType => text(&info.product),
+        Attribute::VendorIfdVersion => number(u32::from(info.bcd_device) << 16),
+        Attribute::VendorIfdSerialNo => text(&info.serial_number),
+        Attribute::ChannelId => {
+            number(0x0020 << 16 | u32::from(info.bus) << 8 | u32::from(info.address))
+        }
+        Attribute::AsyncProtocolTypes => number(info.class.protocols.bits()),
+        Attribute::DefaultClk => number(info.class.default_clock),
+        Attribute::MaxClk => number(info.class.maximum_clock),
+        Attribute::DefaultDataRate => number(info.class.data_rate),
+        Attribute::MaxDataRate => number(info.class.max_data_rate),
+        Attribute::MaxIfsd => number(info.class.max_ifsd),
+        Attribute::CurrentProtocolType => match handle.protocol? {
+            Protocol::T0 => number(1),
+            Protocol::T1 => number(2),
+            Protocol::RAW => number(4),
+        },
+        Attribute::IccPresence => Some(vec![if slot.is_present() { 2 } else { 0 }]),
+        Attribute::IccInterfaceStatus => Some(vec![u8::from(slot.is_present())]),
+        Attribute::AtrString => (!slot.atr().is_empty()).then(|| slot.atr().to_vec()),
+        Attribute::EscCancel => None,
+        Attribute::Maxinput => number(u32::try_from(info.class.max_data()).unwrap_or(u32::MAX)),
+        Attribute::DeviceUnit => number(u32::from(slot.number.0)),
+        Attribute::DeviceFriendlyName | Attribute::DeviceSystemName => {
+            Some(slot.name.as_bytes_with_nul().to_vec())
+        }
+    }
+}
+
+impl Inner {
+    /// The handle is no more; its transaction ends.
+    fn close_handle(&self, handle: u64) -> Option<(SlotId, bool)> {
+        let mut state = self.lock();
+        let entry = state.handles.remove(&handle)?;
+        let slot = state.slot_mut(entry.slot)?;
+        slot.remove_handle(entry.share);
+        let held = slot.transaction.is_some_and(|holder| holder.handle == handle);
+        if held {
+            slot.transaction = None;
+        }
+        state.notify(Some(entry.slot));
+        Some((entry.slot, held))
+    }
+
+    fn disconnect(&self, handle: u64, disposition: Disposition) -> Result<(), Error> {
+        let standing = {
+            let state = self.lock();
+            state.handles.get(&handle).ok_or(Error::InvalidHandle)?.standing
+        };
+        // A reader that is gone, or a card that is another's now, is left alone.
+        if let (Some((slot, _)), Standing::Good) = (self.close_handle(handle), standing) {
+            self.dispose(slot, None, disposition);
+        }
+        Ok(())
+    }
+
+    /// The context of the handle is gone: as if its owner had died. A transaction it held leaves
+    /// the card reset. Does not block.
+    pub(crate) fn abandon(&self, handle: u64) {
+        if let Some((slot, true)) = self.close_handle(handle) {
+            let mut state = self.lock();
+            state.mark_handles(slot, Standing::Reset, None);
+            let Some(entry) = state.slot_mut(slot) else {
+                return;
+            };
+            entry.protocol = None;
+            let (reader, number) = (entry.reader.clone(), entry.number);
+            drop(state);
+            reader.start(number, Operation::PowerOn(PowerUp::Warm), None, Done::new(|_| {}));
+        }
+    }
+
+    fn end_transaction(&self, handle: u64, disposition: Disposition) -> Result<(), Error> {
+        let slot = {
+            let mut state = self.lock();
+            let id = find(&state, handle)?.1.id;
+            let entry = state.slot_mut(id).ok_or(Error::ReaderUnavailable)?;
+            match &mut entry.transaction {
+                Some(holder) if holder.handle == handle && holder.depth > 1 => {
+                    holder.depth -= 1;
+                    return Ok(());
+                }
+                Some(holder) if holder.handle == handle => id,
+                Some(_) => return Err(Error::SharingViolation),
+                None => return Err(Error::NotTransacted),
+            }
+        };
+        // The card is reset before the next one gets it.
+        self.dispose(slot, Some(handle), disposition);
+        self.lock().release_transaction(slot);
+        Ok(())
+    }
+
+    /// Does to the card what `disposition` says, unless another than `own` holds a transaction.
+    fn dispose(&self, slot: SlotId, own: Option<u64>, disposition: Disposition) {
+        let operation = match disposition {
+            Disposition::LeaveCard => return,
+            Disposition::ResetCard => Operation::PowerOn(PowerUp::Warm),
+            Disposition::UnpowerCard | Disposition::EjectCard => Operation::PowerOff,
+        };
+        let mut state = self.lock();
+        let Some(entry) = state.slot_mut(slot) else {
+            return;
+        };
+        let foreign = entry.transaction.is_some_and(|holder| Some(holder.handle) != own);
+        if foreign || !matches!(entry.card, CardState::Powered(_)) {
+            return;
+        }
+        entry.protocol = None;
+        let (reader, number) = (entry.reader.clone(), entry.number);
+        state.mark_handles(slot, Standing::Reset, own);
+        drop(state);
+        let result = reader.call(number, operation, None);
+        let mut state = self.lock();
+        if let Some(entry) = state.slot_mut(slot) {
+            match result {
+                Ok(Output::Atr(atr)) => entry.powered_up(&Ok(atr)),
+                Ok(_) => entry.powered_off(),
+                Err(error) => {
+                    debug!("card not disposed of: {error}");
+                    entry.powered_up(&Err(error));
+                }
+            }
+        }
+        // Its own protocol is agreed on anew before it is used again.
+        if let Some(handle) = own.and_then(|own| state.handles.get_mut(&own)) {
+            handle.standing = Standing::Reset;
+        }
+        state.notify(Some(slot));
+    }
+}

@@ -1,0 +1,206 @@
+//! A slot as PC/SC's "reader": what is in it, who uses it, who waits for it.
+
+use crate::call::CallId;
+use crate::flags::{Protocol, ShareMode, State};
+use ccid::{Atr, Slot};
+use std::collections::VecDeque;
+use std::ffi::CString;
+
+/// Names a slot of the stack for as long as its reader is there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct SlotId(pub(crate) u64);
+
+/// What is in a slot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum CardState {
+    /// The reader has not said yet.
+    Unknown,
+    Absent,
+    /// A card was put in, and its ATR is being read.
+    Powering,
+    Powered(Atr),
+    /// Its power was cut; the ATR it last had.
+    Unpowered(Atr),
+    Mute,
+}
+
+/// Who holds a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Holder {
+    pub(crate) handle: u64,
+    pub(crate) depth: u32,
+}
+
+/// A slot of a reader.
+pub(crate) struct SlotEntry {
+    pub(crate) id: SlotId,
+    pub(crate) name: CString,
+    /// The device's index among those of the stack.
+    pub(crate) index: usize,
+    pub(crate) number: Slot,
+    pub(crate) reader: ifd::Handle,
+    pub(crate) card: CardState,
+    /// Insertions and removals.
+    pub(crate) events: u16,
+    /// The protocol that was agreed on since the last reset.
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) transaction: Option<Holder>,
+    /// Handles open, by how they share.
+    pub(crate) shared: u32,
+    pub(crate) exclusive: bool,
+    /// Calls that wait for their turn, in order, with their handle.
+    waiting: VecDeque<(CallId, Option<u64>)>,
+    /// The call whose turn it is.
+    turn: Option<CallId>,
+}
+
+impl SlotEntry {
+    pub(crate) fn new(
+        id: SlotId,
+        name: CString,
+        index: usize,
+        number: u8,
+        reader: ifd::Handle,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            index,
+            number: Slot(number),
+            reader,
+            card: CardState::Unknown,
+            events: 0,
+            protocol: None,
+            transaction: None,
+            shared: 0,
+            exclusive: false,
+            waiting: VecDeque::new(),
+            turn: None,
+        }
+    }
+
+    /// What is in it is known, ATR included.
+    pub(crate) fn is_settled(&self) -> bool {
+        !matches!(self.card, CardState::Unknown | CardState::Powering)
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        !matches!(self.card, CardState::Unknown | CardState::Absent)
+    }
+
+    /// The ATR of the card, powered or not.
+    pub(crate) fn atr(&self) -> &[u8] {
+        match &self.card {
+            CardState::Powered(atr) | CardState::Unpowered(atr) => atr.as_bytes(),
+            _ => &[],
+        }
+    }
+
+    /// The reader has said whether a card is there; true if it is to be powered up.
+    pub(crate) fn see_presence(&mut self, present: bool) -> bool {
+        self.protocol = None;
+        if present {
+            self.card = CardState::Powering;
+            return true;
+        }
+        if self.card != CardState::Absent {
+            // An insertion that was not told yet is not counted, and neither is its removal.
+            if self.is_settled() {
+                self.events = self.events.wrapping_add(1);
+            }
+            self.card = CardState::Absent;
+        }
+        false
+    }
+
+    /// A power-up has ended.
+    pub(crate) fn powered_up(&mut self, result: &Result<Atr, ccid::Error>) {
+        if !self.is_present() {
+            return;
+        }
+        if self.card == CardState::Powering {
+            self.events = self.events.wrapping_add(1);
+        }
+        self.protocol = None;
+        self.card = match result {
+            Ok(atr) => CardState::Powered(atr.clone()),
+            Err(_) => CardState::Mute,
+        };
+    }
+
+    /// Its power was cut.
+    pub(crate) fn powered_off(&mut self) {
+        if let CardState::Powered(atr) = &self.card {
+            self.card = CardState::Unpowered(atr.clone());
+        }
+        self.protocol = None;
+    }
+
+    /// The state that waits show: none until it is known. A card whose ATR is still being read is
+    /// not there yet.
+    pub(crate) fn state(&self) -> Option<State> {
+        let mut state = match &self.card {
+            CardState::Unknown => return None,
+            CardState::Absent | CardState::Powering => return Some(State::EMPTY),
+            CardState::Powered(_) => State::PRESENT,
+            CardState::Unpowered(_) => State::PRESENT | State::UNPOWERED,
+            CardState::Mute => State::PRESENT | State::MUTE,
+        };
+        if self.exclusive {
+            state |= State::EXCLUSIVE;
+        } else if self.shared > 0 {
+            state |= State::INUSE;
+        }
+        Some(state)
+    }
+
+    pub(crate) fn may_share(&self, mode: ShareMode) -> bool {
+        match mode {
+            ShareMode::Exclusive => !self.exclusive && self.shared == 0,
+            ShareMode::Shared | ShareMode::Direct => !self.exclusive,
+        }
+    }
+
+    pub(crate) fn add_handle(&mut self, mode: ShareMode) {
+        match mode {
+            ShareMode::Exclusive => self.exclusive = true,
+            ShareMode::Shared | ShareMode::Direct => self.shared += 1,
+        }
+    }
+
+    pub(crate) fn remove_handle(&mut self, mode: ShareMode) {
+        match mode {
+            ShareMode::Exclusive => self.exclusive = false,
+            ShareMode::Shared | ShareMode::Direct => self.shared = self.shared.saturating_sub(1),
+        }
+    }
+
+    pub(crate) fn queue(&mut self, call: CallId, handle: Option<u64>) {
+        self.waiting.push_back((call, handle));
+    }
+
+    /// Whether it is the turn of `call`: it is the first that another's transaction does not keep
+    /// out, no other is at it, and the card is known.
+    pub(crate) fn take_turn(&mut self, call: CallId) -> bool {
+        if self.turn.is_some() || !self.is_settled() {
+            return false;
+        }
+        let holder = self.transaction.map(|holder| holder.handle);
+        let mut allowed =
+            self.waiting.iter().filter(|(_, handle)| holder.is_none() || holder == *handle);
+        if allowed.next().is_none_or(|(first, _)| *first != call) {
+            return false;
+        }
+        self.waiting.retain(|(waiting, _)| *waiting != call);
+        self.turn = Some(call);
+        true
+    }
+
+    /// The call has had its turn, or no longer waits for it.
+    pub(crate) fn leave(&mut self, call: CallId) {
+        self.waiting.retain(|(waiting, _)| *waiting != call);
+        if self.turn == Some(call) {
+            self.turn = None;
+        }
+    }
+}
