@@ -424,8 +424,9 @@ impl SlotMachine {
         } else {
             self.removed(shared, now);
         }
-        if changed {
-            // The bits can be older than the last answer; the slot itself has the last word.
+        if changed && !first {
+            // The bits can be older than the last answer; the slot itself has the last word. The
+            // first message tells of the time before the slot was asked.
             self.next_poll = Some(now);
         }
     }
