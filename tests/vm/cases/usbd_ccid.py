@@ -1,14 +1,15 @@
 """A reader that others wrote, in software on the machine's USB: usbd-ccid, a firmware's CCID class, with Abort."""
 # needs: readers=0 cards=none usb=uhci bins=scard,usbd-ccid-vhci limit=240
 from lib import check, load_vhci, require_equal
-from lib.cli import (INTERRUPTED, SimulatedReader, apdu, apdus, require_abort, require_error, start_apdu, wait_for_readers)
+from lib.cli import INTERRUPTED, UsbdCcid, apdu, apdus, require_error, start_apdu, wait_for_readers
+from lib.usbmon import Wire, require_abort
 
 NEVER = "00160000"
 ECHO = "0010000002CAFE"
 
 
 def usbd_ccid():
-    reader = SimulatedReader("usbd-ccid-vhci")
+    reader = UsbdCcid()
     wait_for_readers(1)
     return reader
 
@@ -28,17 +29,17 @@ with check("a card that takes five seconds, with time extensions"):
 
 with check("Ctrl-C aborts the running command, and the device sees the whole Abort"):
     with usbd_ccid() as reader:
-        with start_apdu(NEVER) as program:
-            reader.wait_for_entry("XfrBlock")
+        with Wire() as wire, start_apdu(NEVER) as program:
+            wire.wait_for_command(NEVER)
             program.interrupt()
             program.wait(within=3, status=INTERRUPTED)
-        require_abort(reader.log())
+            require_abort(wire)
         require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
 
 with check("unplugged in the middle of a command"):
     with usbd_ccid() as reader:
-        with start_apdu(NEVER) as program:
-            reader.wait_for_entry("XfrBlock")
+        with Wire() as wire, start_apdu(NEVER) as program:
+            wire.wait_for_command(NEVER)
             reader.unplug()
             program.wait(within=5)
             require_error(program, "removed|unplugged|gone|unavailable")

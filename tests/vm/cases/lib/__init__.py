@@ -22,16 +22,17 @@ class Failed(Exception):
 
 @contextlib.contextmanager
 def check(name):
-    """One check: prints `ok NAME` or `FAIL NAME: why`. The next one goes on."""
+    """One check: prints `ok NAME` or `FAIL NAME: why`. The next one goes on, with the hardware as it was at first."""
     try:
         yield
     except Exception as e:
         why = str(e) if isinstance(e, Failed) else f"{type(e).__name__}: {e}"
         first, *more = why.splitlines() or [""]
         print(f"FAIL {name}: {first}", flush=True)
-        frames = [f for f in traceback.extract_tb(e.__traceback__) if "/cases/" in f.filename]
-        for line in more + [f"at {pathlib.Path(f.filename).name}:{f.lineno}: {f.line}" for f in frames[1:]]:
+        frames = [f for f in traceback.extract_tb(e.__traceback__) if f.filename != __file__]
+        for line in more + [f"at {pathlib.Path(f.filename).name}:{f.lineno}: {f.line}" for f in frames]:
             print("# " + line, flush=True)
+        plug_afresh()
     else:
         print(f"ok {name}", flush=True)
 
@@ -173,23 +174,43 @@ def parallel(*actions):
 DEVICES = pathlib.Path("/sys/bus/usb/devices")
 
 
-def usb_devices(vendor, product=None):
-    """The sysfs names of configured devices of a vendor, as they are now."""
+def usb_devices(vendor, product):
+    """The sysfs names of configured devices with these ids, as they are now."""
     found = []
     for file in DEVICES.glob("*/idVendor"):
         try:
             device = file.parent
-            if file.read_text().strip() != vendor or not list(device.glob("*:*.*")):
-                continue
-            if product is None or (device / "idProduct").read_text().strip() == product:
+            ids = file.read_text().strip(), (device / "idProduct").read_text().strip()
+            if ids == (vendor, product) and list(device.glob("*:*.*")):
                 found.append(device.name)
         except OSError:
             continue  # unplugged while we looked
     return sorted(found)
 
 
-def wait_for_usb(count, vendor="08e6"):
-    return wait_until(lambda: len(usb_devices(vendor)) == count, f"{count} devices of vendor {vendor} on the USB")
+def vhci_devices():
+    """The sysfs names of the devices on the virtual host controller."""
+    hubs = {link.name for link in DEVICES.glob("usb*") if "vhci_hcd" in str(link.resolve())}
+    return [d.name for d in DEVICES.glob("[0-9]*-*") if ":" not in d.name and "usb" + d.name.partition("-")[0] in hubs]
+
+
+def wait_for_usb(count):
+    """Waits until so many of QEMU's readers are there, and whoever listens to udev has been told."""
+    wait_until(lambda: len(usb_devices("08e6", "4433")) == count, f"{count} of QEMU's readers on the USB")
+    subprocess.run(["udevadm", "settle"], check=True)
+
+
+def plug_afresh():
+    """Takes all of the machine's readers out and puts them in again, each with its card."""
+    readers = range(int(os.environ["ARENA_READERS"]))
+    for reader in readers:
+        subprocess.run(["arenactl", "reader-unplug", str(reader)], stdout=subprocess.DEVNULL)  # it may be out already
+    wait_for_usb(0)
+    for reader in readers:
+        reader_plug(reader)
+        if os.environ["ARENA_CARDS"] != "none":
+            card_insert(reader)
+    wait_for_usb(len(readers))
 
 
 def arenactl(*words):
@@ -223,11 +244,6 @@ def reader_plug(reader=0):
 
 def reader_unplug(reader=0):
     arenactl("reader-unplug", reader)
-
-
-def controller():
-    """The kind of host controller the readers hang on: "uhci" or "xhci"."""
-    return os.environ["ARENA_USB"]
 
 
 @contextlib.contextmanager

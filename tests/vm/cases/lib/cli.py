@@ -2,10 +2,9 @@
 import json
 import re
 
-from . import SECONDS, Failed, Program, require, require_equal, run, wait_until
+from . import SECONDS, Failed, Program, require, require_equal, run, vhci_devices, wait_until
 
 INTERRUPTED = 130  # exit status after Ctrl-C
-QEMU_READER = "08e6", "4433"
 QEMU_PRODUCT = "433-Swap"  # in the name of QEMU's readers
 PEER_ATR = "3B6500004152454E41"
 
@@ -121,12 +120,27 @@ class Watch(Program):
 
 # ---- readers in software ---------------------------------------------------------------------------------------------
 
-class SimulatedReader(Program):
-    """A reader of the program's own on the machine's USB: `argv` runs until it is told to end, and takes commands."""
+class Attached(Program):
+    """A program that keeps a device on the machine's USB for as long as it runs."""
 
     def __init__(self, *argv):
         super().__init__(*argv)
-        self.expect(r"^ready")
+        try:
+            self.expect(r"^ready")
+        except Failed:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_):
+        super().__exit__()
+        wait_until(lambda: not vhci_devices(), "the device is gone with its program")
+
+
+class SimulatedReader(Attached):
+    """A reader of `scard sim`. It takes commands on its standard input."""
+
+    def __init__(self, preset):
+        super().__init__("scard", "sim", "--vhci", preset)
 
     def insert(self, slot=0):
         self.say(f"insert {slot}")
@@ -140,39 +154,17 @@ class SimulatedReader(Program):
     def plug(self):
         self.say("plug")
 
-    def log(self):
-        """What the device has seen, a line each, oldest first; every entry is given once."""
-        self.say("log")
-        lines = []
-        while (line := self.expect("")[0] or self.lines[self.seen - 1][1]) != "end":
-            lines.append(line)
-        return lines
 
-    def wait_for_entry(self, pattern):
-        """Waits until the device has seen something like it; what it has seen since the last call."""
-        seen = []
+class UsbdCcid(Attached):
+    """usbd-ccid's reader."""
 
-        def found():
-            seen.extend(self.log())
-            return any(re.search(pattern, line) for line in seen)
-        wait_until(found, f"the device sees {pattern!r}")
-        return seen
+    def __init__(self, *options):
+        super().__init__("usbd-ccid-vhci", *options)
 
+    def unplug(self):
+        self.say("unplug 1")
+        self.expect("^ok")
 
-def simulated(preset):
-    return SimulatedReader("scard", "sim", "--vhci", preset)
-
-
-def require_abort(entries, slot=0):
-    """The device has seen a whole Abort: request and message with the same slot and sequence number, in that order."""
-    requests = [re.search(r"ABORT.*slot (\d+).*seq (\d+)", line) for line in entries]
-    messages = [re.search(r"PC_to_RDR_Abort.*slot (\d+).*seq (\d+)", line) for line in entries]
-    request = next((n for n, match in enumerate(requests) if match and not messages[n]), None)
-    message = next((n for n, match in enumerate(messages) if match), None)
-    shown = "\n".join(entries)
-    if request is None or message is None:
-        raise Failed(f"no whole Abort among what the device has seen:\n{shown}")
-    pair = requests[request].groups(), messages[message].groups()
-    require_equal(pair[0], pair[1], f"slot and sequence number in request and message, in\n{shown}\n")
-    require_equal(int(pair[0][0]), slot, "slot of the Abort")
-    require(request < message, f"the request came after the message:\n{shown}")
+    def plug(self):
+        self.say("plug 1")
+        self.expect("^ok")
