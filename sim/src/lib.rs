@@ -4,10 +4,15 @@
 //! socket it is plugged into, shared by the one who drives it over the wire and the one who
 //! handles the hardware: inserts cards, presses keys, pulls the plug.
 
+pub mod card;
 pub mod device;
 pub mod port;
+pub mod presets;
+pub mod reader;
 #[cfg(target_os = "linux")]
 pub mod vhci;
 
+pub use card::{Card, FileCard};
 pub use device::{ControlReply, Descriptors, Device};
 pub use port::Port;
+pub use reader::{Reader, ReaderBuilder};

@@ -1,0 +1,448 @@
+//! How a simulated reader is made: what it is, and how it behaves where real ones differ.
+
+use super::hardware::{Action, Key, Timeline};
+use super::{Reader, describe, hardware};
+use crate::Card;
+use ccid::Slot;
+use ccid::descriptor::{ClassDescriptor, Features, PinSupport, ReaderProtocols, Voltages};
+use std::time::Duration;
+
+/// How much of the card protocol the reader does (CCID 1.1 §3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Level {
+    /// It passes TPDUs on (T=0).
+    Tpdu,
+    /// It takes APDUs of at most 261 bytes.
+    ShortApdu,
+    /// It takes APDUs of any length, in parts where a message does not hold them.
+    ExtendedApdu,
+}
+
+/// What the reader does about the Abort sequence (CCID 1.1 §5.3.1, §6.1.13). Readers in the field
+/// do all of this.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum AbortBehaviour {
+    /// As specified: the pair of class request and PC_to_RDR_Abort fails the slot's command with
+    /// CMD_ABORTED and is answered by RDR_to_PC_SlotStatus; what comes between the two fails with
+    /// CMD_ABORTED; a PC_to_RDR_Abort that comes first waits for the class request.
+    Conforming,
+    /// As specified, but a waiting PC_to_RDR_Abort is forgotten when another command comes.
+    DropsHeldAbort,
+    /// The class request stalls, PC_to_RDR_Abort fails as not supported, the command goes on.
+    StallsRequest,
+    /// The class request is accepted, PC_to_RDR_Abort fails as not supported, the command goes on.
+    NotSupported,
+    /// The class request is accepted, PC_to_RDR_Abort fails with this bError (readers use C0h,
+    /// 81h, FFh, 00h and E0h for CMD_NOT_ABORTED), the command goes on.
+    NotAborted(u8),
+    /// The command fails with CMD_ABORTED, but PC_to_RDR_Abort is never answered.
+    NoSlotStatus,
+    /// The command stops, and neither it nor PC_to_RDR_Abort is ever answered. The slot is free.
+    Silent,
+    /// Both requests are ignored. The command goes on, the slot stays busy.
+    Ignored,
+    /// The command completes with its real answer, and then comes the answer to PC_to_RDR_Abort.
+    CompletesNormally,
+    /// PC_to_RDR_Abort is answered first; the command's failure with CMD_ABORTED follows so much
+    /// later.
+    LateFailure(Duration),
+    /// PC_to_RDR_Abort is answered first; the command's real answer follows so much later.
+    LateAnswer(Duration),
+    /// A command that has taken this long fails with CMD_ABORTED though nobody asked; what is
+    /// asked for is as specified.
+    Unasked(Duration),
+}
+
+/// When a conforming reader answers the command that is aborted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PendingAnswer {
+    /// With CMD_ABORTED, right before the RDR_to_PC_SlotStatus that ends the sequence.
+    BeforeSlotStatus,
+    /// With CMD_ABORTED, when the class request comes.
+    AtRequest,
+    /// Never.
+    Never,
+}
+
+/// What becomes of a command when its card is taken out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OnRemoval {
+    /// It fails with ICC_MUTE and bmICCStatus 2.
+    Answers,
+    /// It is never answered; the slot is free.
+    NeverAnswers,
+}
+
+/// The message by which a command fails.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FailureMessage {
+    /// The one that answers it when it succeeds.
+    OfItsType,
+    /// RDR_to_PC_SlotStatus, whatever the command.
+    SlotStatus,
+}
+
+/// What a reader is, once built.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) vendor_id: u16,
+    pub(super) product_id: u16,
+    pub(super) bcd_device: u16,
+    pub(super) manufacturer: String,
+    pub(super) product: String,
+    pub(super) serial_number: Option<String>,
+    pub(super) level: Level,
+    pub(super) class: ClassDescriptor,
+    pub(super) clock_frequencies: Vec<u32>,
+    pub(super) data_rates: Vec<u32>,
+    pub(super) interrupt: bool,
+    pub(super) max_packet: u16,
+    pub(super) zero_length_packets: bool,
+    pub(super) firmware: String,
+    pub(super) abort: AbortBehaviour,
+    pub(super) pending_answer: PendingAnswer,
+    pub(super) on_removal: OnRemoval,
+    pub(super) failure_message: FailureMessage,
+    pub(super) power_up: Duration,
+    pub(super) waiting_time: Option<Duration>,
+    pub(super) busy_extension: Option<(Duration, u8)>,
+    pub(super) pin_timeout: Duration,
+}
+
+impl Config {
+    /// The most data bytes a message carries.
+    pub(super) fn max_data(&self) -> usize {
+        let length = usize::try_from(self.class.max_ccid_message_length).unwrap_or(usize::MAX);
+        length.saturating_sub(ccid::wire::HEADER_LEN)
+    }
+}
+
+/// Makes a [`Reader`]: one slot, extended APDU level, T=0 and T=1, an interrupt endpoint, no PIN
+/// pad, no card, and conforming behaviour, where nothing else is said.
+#[derive(Debug)]
+pub struct ReaderBuilder {
+    config: Config,
+    timeline: Timeline,
+}
+
+impl Default for ReaderBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ReaderBuilder {
+    /// The reader described at [`ReaderBuilder`].
+    pub fn new() -> Self {
+        let class = ClassDescriptor {
+            descriptor_type: 0x21,
+            bcd_ccid: 0x0110,
+            max_slot_index: 0,
+            voltage_support: Voltages::V5 | Voltages::V3 | Voltages::V1_8,
+            protocols: ReaderProtocols::T0 | ReaderProtocols::T1,
+            default_clock: 4000,
+            maximum_clock: 4000,
+            num_clock_supported: 0,
+            data_rate: 10_752,
+            max_data_rate: 344_086,
+            num_data_rates_supported: 0,
+            max_ifsd: 254,
+            synch_protocols: 0,
+            mechanical: ccid::descriptor::Mechanical::empty(),
+            features: Features::empty(),
+            max_ccid_message_length: 0,
+            class_get_response: 0xFF,
+            class_envelope: 0xFF,
+            lcd_layout: 0,
+            pin_support: PinSupport::empty(),
+            max_ccid_busy_slots: 1,
+        };
+        let config = Config {
+            vendor_id: 0x1209,
+            product_id: 0x5CA0,
+            bcd_device: 0x0100,
+            manufacturer: "scard".into(),
+            product: "Simulated Reader".into(),
+            serial_number: Some("0001".into()),
+            level: Level::ExtendedApdu,
+            class,
+            clock_frequencies: Vec::new(),
+            data_rates: Vec::new(),
+            interrupt: true,
+            max_packet: 64,
+            zero_length_packets: true,
+            firmware: "scard-sim 1".into(),
+            abort: AbortBehaviour::Conforming,
+            pending_answer: PendingAnswer::BeforeSlotStatus,
+            on_removal: OnRemoval::Answers,
+            failure_message: FailureMessage::OfItsType,
+            power_up: Duration::ZERO,
+            waiting_time: Some(Duration::from_secs(1)),
+            busy_extension: None,
+            pin_timeout: Duration::from_secs(30),
+        };
+        Self { config, timeline: Timeline::default() }.level(Level::ExtendedApdu)
+    }
+
+    /// Number of slots, at least 1 (bMaxSlotIndex); all of them may be busy at once.
+    #[must_use]
+    pub fn slots(mut self, slots: u8) -> Self {
+        self.config.class.max_slot_index = slots.saturating_sub(1);
+        self.config.class.max_ccid_busy_slots = slots.max(1);
+        self
+    }
+
+    /// How many slots may be busy at once (bMaxCCIDBusySlots).
+    #[must_use]
+    pub fn busy_slots(mut self, slots: u8) -> Self {
+        self.config.class.max_ccid_busy_slots = slots;
+        self
+    }
+
+    /// The exchange level, with the features, protocols and message length that go with it: at
+    /// TPDU level T=0 only, and PPS is the host's; above it the reader does PPS itself. Messages of
+    /// 271 bytes; at extended APDU level of any length.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        let class = &mut self.config.class;
+        let (features, protocols, length) = match level {
+            Level::Tpdu => {
+                let auto = Features::AUTO_PARAMETERS_FROM_ATR
+                    | Features::AUTO_VOLTAGE
+                    | Features::AUTO_CLOCK
+                    | Features::AUTO_BAUD_RATE;
+                (auto | Features::TPDU_LEVEL, ReaderProtocols::T0, 271)
+            }
+            Level::ShortApdu | Level::ExtendedApdu => {
+                let auto = Features::AUTO_PARAMETERS_FROM_ATR
+                    | Features::AUTO_VOLTAGE
+                    | Features::AUTO_CLOCK
+                    | Features::AUTO_BAUD_RATE
+                    | Features::AUTO_PARAMETER_NEGOTIATION
+                    | Features::AUTO_IFSD;
+                let both = ReaderProtocols::T0 | ReaderProtocols::T1;
+                match level {
+                    Level::ShortApdu => (auto | Features::SHORT_APDU_LEVEL, both, 271),
+                    _ => (auto | Features::EXTENDED_APDU_LEVEL, both, 65_554),
+                }
+            }
+        };
+        class.features = features;
+        class.protocols = protocols;
+        class.max_ccid_message_length = length;
+        self.config.level = level;
+        self
+    }
+
+    /// The protocols the reader knows (dwProtocols), after [`level`](Self::level). T=1 at TPDU
+    /// level is not among what it can do: a card that speaks nothing else fails there with
+    /// ICC_PROTOCOL_NOT_SUPPORTED.
+    #[must_use]
+    pub fn protocols(mut self, protocols: ReaderProtocols) -> Self {
+        self.config.class.protocols = protocols;
+        self
+    }
+
+    /// dwFeatures without the exchange level, after [`level`](Self::level). These make a
+    /// difference: automatic parameters, voltage, negotiation and PPS, and clock stop.
+    #[must_use]
+    pub fn features(mut self, features: Features) -> Self {
+        let levels =
+            Features::TPDU_LEVEL | Features::SHORT_APDU_LEVEL | Features::EXTENDED_APDU_LEVEL;
+        let class = &mut self.config.class;
+        class.features = class.features & levels | features & !levels;
+        self
+    }
+
+    /// dwMaxCCIDMessageLength in bytes, header included, after [`level`](Self::level).
+    #[must_use]
+    pub fn max_message_length(mut self, length: u32) -> Self {
+        self.config.class.max_ccid_message_length = length;
+        self
+    }
+
+    /// The voltages the reader can give (bVoltageSupport).
+    #[must_use]
+    pub fn voltages(mut self, voltages: Voltages) -> Self {
+        self.config.class.voltage_support = voltages;
+        self
+    }
+
+    /// What its PIN pad does (bPINSupport); none: it has no PIN pad.
+    #[must_use]
+    pub fn pin_support(mut self, support: PinSupport) -> Self {
+        self.config.class.pin_support = support;
+        self
+    }
+
+    /// How long a PIN entry lasts when the host leaves that to the reader (bTimeOut 0).
+    #[must_use]
+    pub fn pin_timeout(mut self, timeout: Duration) -> Self {
+        self.config.pin_timeout = timeout;
+        self
+    }
+
+    /// What GET_CLOCK_FREQUENCIES answers, in kHz; none: it stalls.
+    #[must_use]
+    pub fn clock_frequencies(mut self, frequencies: &[u32]) -> Self {
+        self.config.class.num_clock_supported = u8::try_from(frequencies.len()).unwrap_or(u8::MAX);
+        self.config.clock_frequencies = frequencies.iter().copied().take(255).collect();
+        self
+    }
+
+    /// What GET_DATA_RATES answers, in bit/s; none: it stalls.
+    #[must_use]
+    pub fn data_rates(mut self, rates: &[u32]) -> Self {
+        self.config.class.num_data_rates_supported = u8::try_from(rates.len()).unwrap_or(u8::MAX);
+        self.config.data_rates = rates.iter().copied().take(255).collect();
+        self
+    }
+
+    /// Without the interrupt endpoint: the host must ask for the cards.
+    #[must_use]
+    pub fn without_interrupt(mut self) -> Self {
+        self.config.interrupt = false;
+        self
+    }
+
+    /// idVendor and iManufacturer.
+    #[must_use]
+    pub fn vendor(mut self, id: u16, name: &str) -> Self {
+        (self.config.vendor_id, self.config.manufacturer) = (id, name.into());
+        self
+    }
+
+    /// idProduct and iProduct.
+    #[must_use]
+    pub fn product(mut self, id: u16, name: &str) -> Self {
+        (self.config.product_id, self.config.product) = (id, name.into());
+        self
+    }
+
+    /// bcdDevice.
+    #[must_use]
+    pub fn bcd_device(mut self, bcd: u16) -> Self {
+        self.config.bcd_device = bcd;
+        self
+    }
+
+    /// iSerialNumber; None: there is none.
+    #[must_use]
+    pub fn serial_number(mut self, serial: Option<&str>) -> Self {
+        self.config.serial_number = serial.map(Into::into);
+        self
+    }
+
+    /// wMaxPacketSize of the bulk endpoints: 64 as on full speed (the default), 512 as on high
+    /// speed.
+    #[must_use]
+    pub fn max_packet(mut self, bytes: u16) -> Self {
+        self.config.max_packet = bytes.clamp(8, 1024);
+        self
+    }
+
+    /// No zero-length packet ends a message that fills its last packet, as with some readers.
+    #[must_use]
+    pub fn without_zero_length_packets(mut self) -> Self {
+        self.config.zero_length_packets = false;
+        self
+    }
+
+    /// What the escape command 02h answers.
+    #[must_use]
+    pub fn firmware(mut self, name: &str) -> Self {
+        self.config.firmware = name.into();
+        self
+    }
+
+    /// What it does about Abort.
+    #[must_use]
+    pub fn abort(mut self, behaviour: AbortBehaviour) -> Self {
+        self.config.abort = behaviour;
+        self
+    }
+
+    /// When the aborted command is answered, where the behaviour is as specified.
+    #[must_use]
+    pub fn pending_answer(mut self, answer: PendingAnswer) -> Self {
+        self.config.pending_answer = answer;
+        self
+    }
+
+    /// What becomes of a command whose card is taken out.
+    #[must_use]
+    pub fn on_removal(mut self, on_removal: OnRemoval) -> Self {
+        self.config.on_removal = on_removal;
+        self
+    }
+
+    /// How commands fail.
+    #[must_use]
+    pub fn failure_message(mut self, message: FailureMessage) -> Self {
+        self.config.failure_message = message;
+        self
+    }
+
+    /// How long IccPowerOn takes before the card is reset.
+    #[must_use]
+    pub fn power_up(mut self, time: Duration) -> Self {
+        self.config.power_up = time;
+        self
+    }
+
+    /// How long the reader waits for a card that is silent until it says ICC_MUTE; None: for ever.
+    #[must_use]
+    pub fn waiting_time(mut self, time: Option<Duration>) -> Self {
+        self.config.waiting_time = time;
+        self
+    }
+
+    /// While a command runs, the reader itself asks for more time: how often, and bError.
+    #[must_use]
+    pub fn busy_extension(mut self, period: Duration, multiplier: u8) -> Self {
+        self.config.busy_extension = Some((period.max(Duration::from_millis(1)), multiplier));
+        self
+    }
+
+    /// A card that is in `slot` from the start.
+    #[must_use]
+    pub fn card(self, slot: Slot, card: impl Card + 'static) -> Self {
+        self.at(Duration::ZERO, Action::Insert(slot, Box::new(card)))
+    }
+
+    /// A card that is inserted so long after the reader has been plugged in.
+    #[must_use]
+    pub fn insert_after(self, delay: Duration, slot: Slot, card: impl Card + 'static) -> Self {
+        self.at(delay, Action::Insert(slot, Box::new(card)))
+    }
+
+    /// The card in `slot` is removed so long after the reader has been plugged in.
+    #[must_use]
+    pub fn remove_after(self, delay: Duration, slot: Slot) -> Self {
+        self.at(delay, Action::Remove(slot))
+    }
+
+    /// A key of the PIN pad is pressed so long after the reader has been plugged in.
+    #[must_use]
+    pub fn press_after(self, delay: Duration, key: Key) -> Self {
+        self.at(delay, Action::Press(key))
+    }
+
+    /// The digits of `pin` and Enter are pressed so long after the reader has been plugged in.
+    #[must_use]
+    pub fn enter_pin_after(self, delay: Duration, pin: &str) -> Self {
+        hardware::keys_of(pin).fold(self, |reader, key| reader.press_after(delay, key))
+    }
+
+    fn at(mut self, delay: Duration, action: Action) -> Self {
+        self.timeline.add(delay, action);
+        self
+    }
+
+    /// The reader.
+    pub fn build(self) -> Reader {
+        let descriptors = describe::descriptors(&self.config);
+        Reader::new(self.config, descriptors, self.timeline)
+    }
+}

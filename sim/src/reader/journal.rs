@@ -1,0 +1,263 @@
+//! What a simulated reader has seen, and which rules the host has broken.
+
+use bytes::Bytes;
+use ccid::wire::{SetupPacket, WireError, dissect};
+use ccid::{Instant, Seq, Slot};
+use std::collections::VecDeque;
+use std::fmt;
+
+/// So many entries are kept; older ones go.
+const KEPT: usize = 10_000;
+
+/// Something the reader has seen or done.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// When.
+    pub at: Instant,
+    /// The slot that it concerns, if it concerns one.
+    pub slot: Option<Slot>,
+    /// What.
+    pub what: Event,
+}
+
+/// What the reader has seen or done.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// It was reset.
+    Reset,
+    /// A request on the control pipe.
+    Setup(SetupPacket),
+    /// A PC_to_RDR message came.
+    Command(Bytes),
+    /// A RDR_to_PC message was put on bulk-IN.
+    Response(Bytes),
+    /// A message was fetched from the interrupt pipe.
+    Notification(Bytes),
+    /// A card was inserted.
+    Inserted,
+    /// The card was removed.
+    Removed,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset => f.write_str("reset"),
+            Self::Setup(setup) => write!(f, "control {:02X?}", setup.to_bytes()),
+            Self::Command(bytes) => write!(f, "> {}", dissect(bytes)),
+            Self::Response(bytes) => write!(f, "< {}", dissect(bytes)),
+            Self::Notification(bytes) => write!(f, "! {}", dissect(bytes)),
+            Self::Inserted => f.write_str("card inserted"),
+            Self::Removed => f.write_str("card removed"),
+        }
+    }
+}
+
+/// As [`Display`](fmt::Display): bytes may hold a PIN, which is not shown.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} s ", self.at.since_epoch().as_secs_f64())?;
+        match (&self.what, self.slot) {
+            (Event::Inserted | Event::Removed, Some(slot)) => write!(f, "{slot}: {}", self.what),
+            (what, _) => what.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A rule that the host has broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// When.
+    pub at: Instant,
+    /// The slot of the message that broke it, if it had one.
+    pub slot: Option<Slot>,
+    /// bSeq of that message.
+    pub seq: Option<Seq>,
+    /// The rule.
+    pub rule: Rule,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} s ", self.at.since_epoch().as_secs_f64())?;
+        if let Some(slot) = self.slot {
+            write!(f, "{slot} ")?;
+        }
+        if let Some(seq) = self.seq {
+            write!(f, "{seq} ")?;
+        }
+        self.rule.fmt(f)
+    }
+}
+
+/// What a host must not do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A message that is none.
+    Malformed(Malformed),
+    /// Reserved bytes are zero.
+    ReservedBytes,
+    /// A message of a type that has no data carries none.
+    UnexpectedData,
+    /// Nothing stands behind dwLength.
+    BytesBehindMessage(usize),
+    /// A message is no longer than dwMaxCCIDMessageLength.
+    MessageTooLong,
+    /// bSlot is a slot of the reader.
+    UnknownSlot,
+    /// One command at a time to a slot.
+    SlotBusy,
+    /// No more slots are busy than bMaxCCIDBusySlots.
+    TooManyBusySlots,
+    /// Consecutive messages have different sequence numbers.
+    SeqRepeated,
+    /// The message after an Abort has another sequence number than it.
+    SeqOfAbortReused,
+    /// A command that is running on another slot has the same sequence number.
+    SeqInUse,
+    /// A PC_to_RDR_Abort has the sequence number of the class request before it, and the other
+    /// way round.
+    AbortSeqMismatch,
+    /// The Abort sequence has not the sequence number of the command that it aborts.
+    AbortWithSeqOfCommand,
+    /// Between class request and PC_to_RDR_Abort nothing is sent to the slot.
+    CommandWhileAborting,
+    /// A class request is made of the CCID interface, by its number.
+    WrongInterface,
+    /// A request that is none of CCID's.
+    UnknownRequest,
+    /// wLevelParameter is one that the exchange level has, and follows the chain's order.
+    LevelParameter,
+    /// Parameters, PIN operation or APDU are not laid out as they must be.
+    BadContent,
+}
+
+/// [`WireError`] in short, as it can be compared and hashed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Malformed {
+    /// No PC_to_RDR message.
+    Type(u8),
+    /// A field that does not fit the type.
+    Field(&'static str),
+    /// Too short for a message.
+    Length,
+}
+
+impl From<WireError> for Malformed {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::UnknownType(message_type) => Self::Type(message_type),
+            WireError::BadField { field, .. } => Self::Field(field),
+            _ => Self::Length,
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Malformed(Malformed::Type(message_type)) => {
+                return write!(f, "unknown message type {message_type:02X}h");
+            }
+            Self::Malformed(Malformed::Field(field)) => return write!(f, "bad {field}"),
+            Self::BytesBehindMessage(bytes) => {
+                return write!(f, "{bytes} bytes behind the end of a message");
+            }
+            Self::Malformed(Malformed::Length) => "no message",
+            Self::ReservedBytes => "reserved bytes are not zero",
+            Self::UnexpectedData => "data in a message that has none",
+            Self::MessageTooLong => "message longer than dwMaxCCIDMessageLength",
+            Self::UnknownSlot => "no such slot",
+            Self::SlotBusy => "a second command to a slot that is busy",
+            Self::TooManyBusySlots => "more slots busy than bMaxCCIDBusySlots",
+            Self::SeqRepeated => "bSeq of the message before",
+            Self::SeqOfAbortReused => "bSeq of the Abort before",
+            Self::SeqInUse => "bSeq of a command that is running",
+            Self::AbortSeqMismatch => "bSeq differs between ABORT request and PC_to_RDR_Abort",
+            Self::AbortWithSeqOfCommand => "Abort with the bSeq of the command to be aborted",
+            Self::CommandWhileAborting => "command between ABORT request and PC_to_RDR_Abort",
+            Self::WrongInterface => "wIndex is not the interface",
+            Self::UnknownRequest => "unknown class request",
+            Self::LevelParameter => "bad wLevelParameter",
+            Self::BadContent => "bad content",
+        };
+        f.write_str(text)
+    }
+}
+
+/// The log and the list of violations.
+#[derive(Default, Debug)]
+pub(super) struct Journal {
+    seen: VecDeque<Seen>,
+    violations: VecDeque<Violation>,
+}
+
+impl Journal {
+    pub(super) fn note(&mut self, at: Instant, slot: Option<Slot>, what: Event) {
+        push(&mut self.seen, Seen { at, slot, what });
+    }
+
+    pub(super) fn violation(&mut self, at: Instant, who: Option<(Slot, Seq)>, rule: Rule) {
+        let (slot, seq) = who.unzip();
+        push(&mut self.violations, Violation { at, slot, seq, rule });
+    }
+
+    pub(super) fn seen(&mut self) -> &[Seen] {
+        self.seen.make_contiguous()
+    }
+
+    pub(super) fn violations(&mut self) -> &[Violation] {
+        self.violations.make_contiguous()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn push<T>(list: &mut VecDeque<T>, entry: T) {
+    if list.len() == KEPT {
+        list.pop_front();
+    }
+    list.push_back(entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_bounded_and_keeps_the_newest() {
+        let mut journal = Journal::default();
+        for millis in 0..=KEPT as u64 {
+            journal.note(Instant::from_millis(millis), None, Event::Reset);
+        }
+        assert_eq!(journal.seen().len(), KEPT);
+        assert_eq!(journal.seen()[0].at, Instant::from_millis(1));
+    }
+
+    #[test]
+    fn no_pin_is_shown() {
+        let secure = [0x69, 4, 0, 0, 0, 0, 1, 0, 0, 0, 0x31, 0x32, 0x33, 0x34];
+        let seen = Seen {
+            at: Instant::from_millis(1500),
+            slot: Some(Slot(0)),
+            what: Event::Command(Bytes::copy_from_slice(&secure)),
+        };
+        assert_eq!(format!("{seen:?}"), "1.500 s > Secure slot 0 seq 1 (4 bytes, not shown)");
+    }
+}
