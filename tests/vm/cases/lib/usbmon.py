@@ -63,4 +63,5 @@ def require_abort(wire, slot=0):
         aborted = [data[6] for at, data in wire.messages(XFR_BLOCK) if at < request_at and data[5] == slot][-1]
         require(request[1] != aborted, f"the Abort has the sequence number of the aborted command, {aborted}")
     except Failed as e:
-        raise Failed(f"{e}\n{wire.text('out')}") from None
+        shown = [line for line in wire.text("out").splitlines() if re.search(" [SC] (Co|B[io]):", line)]
+        raise Failed("\n".join([str(e), *shown])) from None
