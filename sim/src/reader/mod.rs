@@ -18,6 +18,8 @@ mod receive;
 mod running;
 mod slot;
 mod t0;
+#[cfg(test)]
+mod tests;
 
 pub use config::{AbortBehaviour, FailureMessage, Level, OnRemoval, PendingAnswer, ReaderBuilder};
 pub use hardware::Key;
