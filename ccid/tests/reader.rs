@@ -246,10 +246,48 @@ fn cancel_by_the_abort_sequence() {
             script.event(),
             Some(Event::CardReset { slot: SLOT, result: Ok(ccid::Atr::new(&ATR)) })
         );
+        if !aborted_first {
+            // The aborted command was not answered: is the next one?
+            let level_parameter = LevelParameter::WHOLE;
+            let data = &[0x00, 0xC0, 0x00, 0x00, 0x00];
+            let (_, probe) = script.sent(Command::XfrBlock { bwi: 0, level_parameter, data });
+            script.data(probe, &[0x69, 0x85]);
+        }
         let (_, seq) = script.exchange();
         script.data(seq, &[0x90, 0]);
         assert_eq!(script.completed(), Ok(Output::Data(Bytes::from_static(&[0x90, 0]))));
     }
+}
+
+/// usbd-ccid 0.5.0: the first exchange after an Abort is dropped without an answer.
+#[test]
+fn the_probe_after_an_abort_takes_the_drop() {
+    let mut script = Script::powered(class(1, TPDU, 271));
+    let (id, _) = script.exchange();
+    script.reader.cancel(id, script.now);
+    let abort = script.abort_sent();
+    script.status(SLOT, abort, Status::success(IccStatus::PresentActive));
+    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+    assert_eq!(script.completed(), Err(Error::Cancelled));
+    for probed in [false, true] {
+        let (_, off) = script.sent(Command::IccPowerOff);
+        script.status(SLOT, off, Status::success(IccStatus::PresentInactive));
+        let (_, on) = script.sent(Command::IccPowerOn { power_select: PowerSelect::Automatic });
+        script.data(on, &ATR);
+        assert!(matches!(script.event(), Some(Event::CardReset { result: Ok(_), .. })));
+        if !probed {
+            let level_parameter = LevelParameter::WHOLE;
+            let data = &[0x00, 0xC0, 0x00, 0x00, 0x00];
+            script.sent(Command::XfrBlock { bwi: 0, level_parameter, data });
+            assert_eq!(script.timeout(), Duration::from_secs(1));
+            let abort = script.abort_sent();
+            script.status(SLOT, abort, Status::success(IccStatus::PresentActive));
+        }
+    }
+    let (_, seq) = script.exchange();
+    script.data(seq, &[0x90, 0]);
+    assert!(script.completed().is_ok());
+    script.quiet();
 }
 
 #[test]

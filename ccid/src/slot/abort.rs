@@ -7,8 +7,7 @@
 //! and the reader has refused the Abort. If neither happens in time, the slot is out of step: the
 //! transfers are recovered, GetSlotStatus finds the common footing, the card is reset.
 
-use super::{Card, Flight, Purpose, SlotMachine, State, Work, check};
-use crate::atr::Protocol;
+use super::{Card, Flight, Purpose, Restore, SlotMachine, State, Work, check};
 use crate::error::Error;
 use crate::machine::{READER_TIME, Step};
 use crate::operation::{OperationId, Output};
@@ -210,7 +209,7 @@ impl SlotMachine {
 
     /// The slot is free again.
     fn aborted(&mut self, aborting: Aborting, shared: &mut Shared, now: Instant) {
-        let Aborting { work, answer, sent, .. } = aborting;
+        let Aborting { work, answer, sent, flight, .. } = aborting;
         info!("{sent} is over: {}", if answer.is_some() { "answered" } else { "aborted" });
         let Some((work, reason)) = work else {
             return;
@@ -218,23 +217,25 @@ impl SlotMachine {
         if let Some(result) = answer {
             return self.finish(work.purpose, work.effect, result, shared, now);
         }
-        let restore = self.card_was_used(&work, shared);
+        let exchanges = matches!(sent.message_type, 0x69 | 0x6F);
+        let restore = self.card_was_used(&work, flight.is_some() && exchanges, shared);
         self.finish(work.purpose, work.effect, Err(error_of(reason, sent)), shared, now);
-        if let Some(protocol) = restore {
-            self.restore(protocol, shared, now);
+        if let Some(restore) = restore {
+            self.restore(restore, shared, now);
         }
     }
 
-    /// Whether the card is in an unknown state after the work, and then its protocol; it is lost
-    /// to whoever used it.
-    fn card_was_used(&mut self, work: &Work, shared: &mut Shared) -> Option<Option<Protocol>> {
+    /// How to bring the card back if it is in an unknown state after the work; it is lost to
+    /// whoever used it.
+    fn card_was_used(&mut self, work: &Work, probe: bool, shared: &mut Shared) -> Option<Restore> {
         match (&work.purpose, &self.card) {
-            // A card that could not be powered up again is not tried for ever.
             (Purpose::Operation(_), Card::On { protocol, .. }) => {
-                let protocol = *protocol;
+                let restore = Restore { protocol: *protocol, probe };
                 self.lose_card(shared);
-                Some(protocol)
+                Some(restore)
             }
+            (Purpose::Probe(restore), Card::On { .. }) => Some(*restore),
+            // A card that could not be powered up again is not tried for ever.
             _ => None,
         }
     }
@@ -259,7 +260,7 @@ impl SlotMachine {
         let mut restore = false;
         if let Some((work, result)) = ended {
             // The protocol is not kept: after so much trouble the user connects anew.
-            restore = result.is_err() && self.card_was_used(&work, shared).is_some();
+            restore = result.is_err() && self.card_was_used(&work, false, shared).is_some();
             self.finish(work.purpose, work.effect, result, shared, now);
         }
         self.state = State::Lost { restore };
@@ -323,7 +324,7 @@ impl SlotMachine {
             self.see(response.status().icc, shared);
         }
         if restore && self.presence != super::Presence::Absent {
-            self.restore(None, shared, now);
+            self.restore(Restore { protocol: None, probe: false }, shared, now);
         }
     }
 }

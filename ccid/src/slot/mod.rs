@@ -14,6 +14,7 @@ use crate::reader::{Event, Shared, Transmit};
 use crate::time::Instant;
 use crate::wire::{CommandStatus, IccStatus, Message, Response, Seq, Slot};
 use alloc::collections::VecDeque;
+use bytes::Bytes;
 use core::time::Duration;
 use log::{debug, info, warn};
 
@@ -64,13 +65,30 @@ impl Effect {
 enum Purpose {
     /// The caller's.
     Operation(OperationId),
-    /// Brings the card back after an aborted command, then its protocol.
-    Restore(Option<Protocol>),
+    /// Brings the card back after an aborted command.
+    Restore(Restore),
     /// Sets the protocol again after that.
-    RestoreProtocol,
+    RestoreProtocol(Restore),
+    /// An exchange that tells whether the reader has let go of the aborted command.
+    Probe(Restore),
     /// Looks whether a card is there.
     Poll,
 }
+
+/// What comes after the power-up that follows an aborted command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Restore {
+    /// The protocol that was in use.
+    protocol: Option<Protocol>,
+    /// The aborted command itself was not answered: see whether the next one is.
+    probe: bool,
+}
+
+/// GET RESPONSE, when there is nothing to get: no card does anything about it.
+const PROBE: &[u8] = &[0x00, 0xC0, 0x00, 0x00, 0x00];
+
+/// How long the answer may take.
+const PROBE_TIME: Duration = Duration::from_secs(1);
 
 /// A machine at work.
 #[derive(Debug)]
@@ -341,25 +359,14 @@ impl SlotMachine {
                 }
                 self.next_poll = shared.options.poll.map(|period| now + period);
             }
-            Purpose::Restore(protocol) => {
-                let result = result.and_then(|output| match output {
-                    Output::Atr(atr) => Ok(atr),
-                    _ => Err(Error::CardMute),
-                });
-                let powered = result.is_ok();
-                info!("{}: card reset after an aborted command: {result:?}", self.slot);
-                shared.event(Event::CardReset { slot: self.slot, result });
-                if let (true, Some(protocol)) = (powered, protocol) {
-                    let limit = now + shared.options.total_limit;
-                    let operation = Operation::SetProtocol(protocol);
-                    self.start(Purpose::RestoreProtocol, &operation, limit, shared, now);
-                }
-            }
-            Purpose::RestoreProtocol => {
+            Purpose::Restore(restore) => self.restored(restore, result, shared, now),
+            Purpose::RestoreProtocol(restore) => {
                 if let Err(error) = result {
                     warn!("{}: protocol not set again: {error}", self.slot);
                 }
+                self.probe(restore, shared, now);
             }
+            Purpose::Probe(_) => debug!("{}: after an aborted command: {result:?}", self.slot),
         }
     }
 
@@ -515,11 +522,46 @@ impl SlotMachine {
         }
     }
 
-    /// Powers the card up again after an aborted command, as it was before.
-    fn restore(&mut self, protocol: Option<Protocol>, shared: &mut Shared, now: Instant) {
+    /// Powers the card up again after an aborted command.
+    fn restore(&mut self, restore: Restore, shared: &mut Shared, now: Instant) {
         let limit = now + shared.options.total_limit;
         let operation = Operation::PowerOn(PowerUp::Cold);
-        self.start(Purpose::Restore(protocol), &operation, limit, shared, now);
+        self.start(Purpose::Restore(restore), &operation, limit, shared, now);
+    }
+
+    fn restored(
+        &mut self,
+        restore: Restore,
+        result: Result<Output, Error>,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let result = result.and_then(|output| match output {
+            Output::Atr(atr) => Ok(atr),
+            _ => Err(Error::CardMute),
+        });
+        info!("{}: card reset after an aborted command: {result:?}", self.slot);
+        let powered = result.is_ok();
+        shared.event(Event::CardReset { slot: self.slot, result });
+        match restore.protocol {
+            Some(protocol) if powered => {
+                let limit = now + shared.options.total_limit;
+                let operation = Operation::SetProtocol(protocol);
+                self.start(Purpose::RestoreProtocol(restore), &operation, limit, shared, now);
+            }
+            None if powered => self.probe(restore, shared, now),
+            _ => {}
+        }
+    }
+
+    /// A reader that does not answer the aborted command itself may not be rid of it: usbd-ccid
+    /// then drops the next exchange without an answer. Better this one than the caller's.
+    fn probe(&mut self, restore: Restore, shared: &mut Shared, now: Instant) {
+        if restore.probe {
+            let operation = Operation::Exchange(Bytes::from_static(PROBE));
+            let purpose = Purpose::Probe(Restore { probe: false, ..restore });
+            self.start(purpose, &operation, now + PROBE_TIME, shared, now);
+        }
     }
 }
 
