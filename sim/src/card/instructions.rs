@@ -6,6 +6,7 @@ use super::apdu::{Command, EXTENDED_MAX, Sw};
 use super::files::FileSystem;
 use super::response::Response;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 const INS_VERIFY: u8 = 0x20;
@@ -15,13 +16,21 @@ const INS_SELECT: u8 = 0xA4;
 const INS_READ_BINARY: u8 = 0xB0;
 
 /// A PIN and its try counter (ISO/IEC 7816-4 §11.6).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Pin {
     reference: u8,
     value: Vec<u8>,
     tries: u8,
     left: u8,
     verified: bool,
+}
+
+/// Without the PIN itself.
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reference, left, verified, .. } = self;
+        write!(f, "Pin {reference:02X}h, {left} tries left, verified: {verified}")
+    }
 }
 
 /// The instructions and what they work on.

@@ -13,6 +13,7 @@ mod hardware;
 mod journal;
 mod parameters;
 mod pin;
+mod pin_block;
 mod pipes;
 mod receive;
 mod running;
@@ -54,8 +55,12 @@ pub struct Reader {
     timeline: Timeline,
     /// When the reader was first plugged in.
     epoch: Option<Instant>,
-    /// The latest time given.
+    /// The time of what is being done.
     clock: Instant,
+    /// The latest time given: where what is being done leads to.
+    horizon: Instant,
+    /// Hardware errors to be told on the interrupt pipe.
+    hardware_errors: VecDeque<Bytes>,
     journal: Journal,
     /// bSeq of the last message, and whether it was an Abort.
     last_seq: Option<(Seq, bool)>,
@@ -91,6 +96,8 @@ impl Reader {
             timeline,
             epoch: None,
             clock: Instant::ZERO,
+            horizon: Instant::ZERO,
+            hardware_errors: VecDeque::new(),
             journal: Journal::default(),
             last_seq: None,
         };
@@ -159,6 +166,15 @@ impl Reader {
         self.keys.extend(hardware::keys_of(pin));
     }
 
+    /// Something is wrong with the hardware of a slot: bHardwareErrorCode, 01h is overcurrent. It is
+    /// told on the interrupt pipe, with bSeq of the command that is running.
+    pub fn hardware_error(&mut self, slot: Slot, code: u8) {
+        let state = self.slots.get(usize::from(slot.0));
+        let running = state.and_then(|state| state.running.as_ref());
+        let seq = running.map_or_else(|| self.last_seq.map_or(Seq(0), |(seq, _)| seq), |r| r.seq);
+        self.hardware_errors.push_back(Notification::HardwareError { slot, seq, code }.emit());
+    }
+
     /// What it has seen and done, oldest first; the last 10 000 entries.
     pub fn seen(&mut self) -> &[Seen] {
         self.journal.seen()
@@ -199,6 +215,7 @@ impl Reader {
     /// Lives until `now`, one event after the other.
     fn advance(&mut self, now: Instant) {
         self.epoch.get_or_insert(now);
+        self.horizon = self.horizon.max(now);
         loop {
             while let Some(at) = self.due().filter(|at| *at <= now) {
                 self.clock = self.clock.max(at);
@@ -304,7 +321,14 @@ impl Device for Reader {
 
     fn poll_interrupt(&mut self, now: Instant) -> Option<Bytes> {
         self.advance(now);
-        if !self.config.interrupt || !self.slots.iter().any(|slot| slot.changed) {
+        if !self.config.interrupt {
+            return None;
+        }
+        if let Some(message) = self.hardware_errors.pop_front() {
+            self.journal.note(self.clock, None, Event::Notification(message.clone()));
+            return Some(message);
+        }
+        if !self.slots.iter().any(|slot| slot.changed) {
             return None;
         }
         let mut state = vec![0u8; self.slots.len().div_ceil(4)];
@@ -334,6 +358,7 @@ impl Device for Reader {
         self.outlet.clear();
         self.late.clear();
         self.keys.clear();
+        self.hardware_errors.clear();
         self.last_seq = None;
         for slot in &mut self.slots {
             slot.power_off();

@@ -3,7 +3,7 @@
 use super::commands::{Answer, Outcome, SLOT_STATUS};
 use super::config::FailureMessage;
 use super::exchange::Task;
-use super::slot::{CardWork, Running, SlotState, Wait, Work};
+use super::slot::{CardWork, Running, SlotState, Wait, Work, periods};
 use super::t0::Step;
 use super::{AbortBehaviour, Reader};
 use bytes::Bytes;
@@ -35,7 +35,7 @@ impl Reader {
 
     /// Does what is due in a slot.
     pub(super) fn fire_slot(&mut self, slot: Slot) {
-        let now = self.clock;
+        let (now, horizon) = (self.clock, self.horizon);
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let state = self.slots.get(usize::from(slot.0));
         let Some(running) = state.and_then(|state| state.running.as_ref()) else { return };
@@ -47,14 +47,14 @@ impl Reader {
             self.fail_running(slot, SlotError::CmdAborted);
         } else if let Some((period, multiplier)) = self.config.busy_extension {
             if let Some(running) = self.slot(slot).and_then(|state| state.running.as_mut()) {
-                running.extension = Some(now + period);
+                running.extension = Some(periods(now, period, horizon).1);
             }
             self.send_extension(slot, multiplier);
         }
     }
 
     fn fire_work(&mut self, slot: Slot) {
-        let now = self.clock;
+        let (now, horizon) = (self.clock, self.horizon);
         let running = self.slot(slot).and_then(|state| state.running.as_mut());
         let Some(Running { seq, work, .. }) = running else { return };
         let seq = *seq;
@@ -62,7 +62,7 @@ impl Reader {
             Work::Card(card) => match card.wait {
                 Wait::Mute(_) => self.fail_running(slot, SlotError::IccMute),
                 Wait::Extension { multiplier, .. } => {
-                    card.wait = card.wait.after_extension(now);
+                    card.wait = card.wait.after_extension(now, horizon);
                     self.send_extension(slot, multiplier);
                 }
                 Wait::Answer(_) | Wait::Forever => {

@@ -211,15 +211,20 @@ impl Wait {
         }
     }
 
-    /// What follows a request for more time at `now`.
-    pub(super) fn after_extension(self, now: Instant) -> Self {
-        match self {
-            Self::Extension { period, left: Some(0 | 1), .. } => Self::Answer(now + period),
-            Self::Extension { period, multiplier, left, .. } => {
-                let left = left.map(|left| left - 1);
-                Self::Extension { next: now + period, period, multiplier, left }
+    /// What follows a request for more time at `now`. Those up to `horizon` are passed over: the
+    /// host has not fetched this one, and there is no room for them.
+    pub(super) fn after_extension(self, now: Instant, horizon: Instant) -> Self {
+        let Self::Extension { period, multiplier, left, .. } = self else { return self };
+        let (passed, _) = periods(now, period, horizon);
+        let left = left.map(|left| u64::from(left).saturating_sub(1));
+        let passed = left.map_or(passed, |left| left.min(passed));
+        let next = now + times(period, passed.saturating_add(1));
+        match left.map(|left| left - passed) {
+            Some(0) => Self::Answer(next),
+            left => {
+                let left = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
+                Self::Extension { next, period, multiplier, left }
             }
-            other => other,
         }
     }
 
@@ -229,6 +234,18 @@ impl Wait {
             Self::Forever => None,
         }
     }
+}
+
+/// How many whole periods pass from `now` to `horizon`, and when the first one after it ends.
+pub(super) fn periods(now: Instant, period: Duration, horizon: Instant) -> (u64, Instant) {
+    let passed = horizon.saturating_since(now).as_nanos() / period.as_nanos().max(1);
+    let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+    (passed, now + times(period, passed.saturating_add(1)))
+}
+
+fn times(period: Duration, count: u64) -> Duration {
+    let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(nanos.saturating_mul(count))
 }
 
 impl Work {

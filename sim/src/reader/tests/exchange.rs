@@ -201,6 +201,24 @@ fn a_card_that_asks_for_ever_fills_no_buffer() {
 }
 
 #[test]
+fn requests_nobody_fetches_cost_nothing() {
+    let builder = t1().busy_extension(Duration::from_millis(1), 1);
+    let mut bench = Bench::powered(builder);
+    let pace = |periods| Pace::Extend { periods, period: Duration::from_millis(1), multiplier: 2 };
+    bench.reader.insert(SLOT, FileCard::t1().pace(0xA4, pace(u32::MAX)));
+    bench.ask(POWER_ON);
+    bench.send(xfr(&[0x00, 0xA4, 0, 0x0C]));
+    // A year.
+    bench.wait(365 * 24 * 3600 * 1000);
+    let times: Vec<_> = std::iter::from_fn(|| bench.poll()).map(|got| got.status[0]).collect();
+    assert_eq!(times, [0x80, 0], "one request, and the answer after 50 days");
+    assert!(!bench.reader.is_busy(SLOT));
+    assert_eq!(bench.reader.seen().last().map(|seen| seen.at), {
+        Some(Instant::from_millis(u64::from(u32::MAX) + 1))
+    });
+}
+
+#[test]
 fn time_extensions_of_the_reader() {
     let mut bench = Bench::powered(t1().busy_extension(Duration::from_millis(100), 1));
     bench.send(xfr(&[0x00, 0x14, 0x00, 250]));

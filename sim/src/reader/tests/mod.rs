@@ -1,6 +1,7 @@
 //! Scripts of (time, in, out) for the whole reader.
 
 mod abort;
+mod any_bytes;
 mod exchange;
 mod pin;
 mod rules;

@@ -195,6 +195,16 @@ fn notifications() {
 }
 
 #[test]
+fn hardware_errors() {
+    let mut bench = Bench::powered(t1());
+    bench.notification();
+    let seq = bench.send(xfr(&[0x00, 0x14, 0, 50])).0;
+    bench.reader.hardware_error(SLOT, 1);
+    assert_eq!(bench.notification(), Some(vec![0x51, 0, seq, 1]));
+    assert_eq!(bench.notification(), None);
+}
+
+#[test]
 fn a_card_taken_out_during_a_command() {
     let mut bench = Bench::powered(t1());
     let seq = bench.send(xfr(&[0x00, 0x16, 0, 0])).0;
