@@ -210,9 +210,8 @@ impl Link {
         let mut moved = true;
         while moved {
             moved = false;
-            while device.accepts_bulk_out()
-                && let Some((seqnum, data)) = self.bulk_out.queue.pop_front()
-            {
+            while device.accepts_bulk_out() {
+                let Some((seqnum, data)) = self.bulk_out.queue.pop_front() else { break };
                 device.bulk_out(&data, now);
                 put_submitted(&mut self.output, seqnum, 0, data.len(), &[]);
                 moved = true;
@@ -258,9 +257,8 @@ impl InPipe {
     fn fill(&mut self, output: &mut BytesMut, mut poll: impl FnMut() -> Option<Bytes>) -> bool {
         let Some((_, packet_size)) = self.endpoint else { return false };
         let mut moved = false;
-        while let Some(transfer) = self.queue.front_mut()
-            && let Some(packet) = poll()
-        {
+        while let Some(transfer) = self.queue.front_mut() {
+            let Some(packet) = poll() else { break };
             moved = true;
             let room = transfer.length.saturating_sub(transfer.data.len());
             let babble = packet.len() > room.min(packet_size);

@@ -133,7 +133,8 @@ impl UsbdCcid {
     /// with, if it was one.
     fn call(&mut self, call: Call, now: Instant) -> Option<ControlReply> {
         let Reply { control, mut accepts_bulk_out, .. } = self.call_once(call, now)?;
-        while accepts_bulk_out && let Some(packet) = self.out.pop_front() {
+        while accepts_bulk_out {
+            let Some(packet) = self.out.pop_front() else { break };
             accepts_bulk_out = self.call_once(Call::BulkOut(packet), now)?.accepts_bulk_out;
         }
         control

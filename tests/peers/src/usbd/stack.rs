@@ -87,10 +87,10 @@ impl Firmware {
     /// What the firmware said when it panicked; it is dead then.
     pub(super) fn call(&mut self, call: Call, now: Instant) -> Result<Reply, String> {
         let sent = self.calls.as_ref().is_some_and(|calls| calls.send((call, now)).is_ok());
-        if sent && let Ok(reply) = self.replies.recv() {
-            return Ok(reply);
+        match self.replies.recv() {
+            Ok(reply) if sent => Ok(reply),
+            _ => Err(self.power_down().unwrap_or_else(|| "the firmware has ended".into())),
         }
-        Err(self.power_down().unwrap_or_else(|| "the firmware has ended".into()))
     }
 
     /// Ends the thread; what it said if it panicked.
