@@ -3,6 +3,10 @@
 //! A [`Device`] is anything that answers on the four pipes of a CCID interface; a [`Port`] is the
 //! socket it is plugged into, shared by the one who drives it over the wire and the one who
 //! handles the hardware: inserts cards, presses keys, pulls the plug.
+//!
+//! * [`reader`]: the CCID reader, conforming or not, with its log and the rules it checks.
+//! * [`card`]: what goes into it.
+//! * [`presets`]: readers with cards, by name.
 
 pub mod card;
 pub mod device;

@@ -126,7 +126,6 @@ impl Reader {
         let state = self.slots.get_mut(usize::from(slot.0))?;
         let mut card = state.take_card()?;
         card.power_off();
-        state.chain = exchange::Chain::Idle;
         state.changed = true;
         let needs_card = |work: &Work| matches!(work, Work::Card(_) | Work::Pin(_) | Work::Stopped);
         if state.running.as_ref().is_some_and(|running| needs_card(&running.work)) {

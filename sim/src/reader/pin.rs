@@ -205,6 +205,8 @@ mod tests {
     #[test]
     fn the_last_digit_may_end_it_too() {
         assert!(matches!(press(&mut entry(AT_MAXIMUM), &digits(5)), Entry::GoesOn));
+        let with_enter = [digits(5), vec![Key::Enter]].concat();
+        assert!(matches!(press(&mut entry(AT_MAXIMUM), &with_enter), Entry::GoesOn));
         assert!(matches!(press(&mut entry(AT_MAXIMUM), &digits(6)), Entry::Complete(_)));
     }
 

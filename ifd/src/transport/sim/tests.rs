@@ -366,6 +366,38 @@ fn an_endpoint_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn the_simulated_reader_at_the_other_end() {
+    let card = ::sim::FileCard::t1();
+    let port = Port::new(::sim::Reader::builder().card(ccid::Slot(0), card).build());
+    let mut transport = SimTransport::new(port.clone()).unwrap();
+    assert_eq!(transport.info().class.slots(), 1);
+    let poll = |transport: &mut SimTransport<::sim::Reader>| {
+        let mut cx = Context::from_waker(Waker::noop());
+        match transport.poll(&mut cx, Instant::ZERO) {
+            Poll::Ready(completion) => Some((completion.pipe, completion.result.unwrap())),
+            Poll::Pending => None,
+        }
+    };
+    transport.submit_in(Pipe::Interrupt, 8);
+    assert_eq!(poll(&mut transport), Some((Pipe::Interrupt, Bytes::from_static(&[0x50, 3]))));
+    let sent = [
+        &[0x62, 0, 0, 0, 0, 0, 1, 0, 0, 0][..],
+        // 52 bytes and SW: a message of exactly one packet.
+        &[0x6F, 5, 0, 0, 0, 0, 2, 0, 0, 0, 0x00, 0x12, 0, 52, 0],
+    ];
+    for (command, length) in sent.into_iter().zip([None, Some(64)]) {
+        transport.submit_in(Pipe::BulkIn, 512);
+        transport.submit_out(Bytes::copy_from_slice(command));
+        assert_eq!(poll(&mut transport), Some((Pipe::BulkOut, Bytes::new())));
+        let (pipe, answer) = poll(&mut transport).unwrap();
+        assert_eq!((pipe, answer[0], answer[6], answer[7]), (Pipe::BulkIn, 0x80, command[6], 0));
+        assert!(length.is_none_or(|length| answer.len() == length));
+    }
+    assert_eq!(poll(&mut transport), None);
+    assert!(port.with(|reader| reader.violations().is_empty()));
+}
+
+#[test]
 fn a_boxed_device_is_one_too() {
     let script = Script { descriptors: Some(descriptors()), ..Script::default() };
     let port: Port<Box<dyn Device>> = Port::new(Box::new(script));

@@ -44,6 +44,8 @@ fn conforming() {
     assert_eq!(bench.rules(), []);
     // The slot takes commands; the card was in the middle of something and needs a reset.
     assert_eq!(bench.ask(Command::GetSlotStatus).status, [0, 0, 0]);
+    bench.send(xfr(&ECHO));
+    assert_eq!(bench.watch(1000)[0].1.status, [0x40, 0xFE, 0]);
     bench.ask(POWER_ON);
     assert_eq!(bench.apdu(&ECHO), [0x90, 0x00]);
 }

@@ -155,6 +155,15 @@ fn a_chain_out_of_order_is_refused_and_forgotten() {
 }
 
 #[test]
+fn a_chain_has_an_end() {
+    let mut bench = Bench::powered(t1());
+    let part = [0; 40_000];
+    assert_eq!(bench.ask(xfr_part(LevelParameter::BEGIN, &part)).status, [0, 0, 0x10]);
+    assert_eq!(bench.ask(xfr_part(LevelParameter::CONTINUE, &part)).status, [0x40, 0x01, 0]);
+    assert_eq!(bench.ask(xfr_part(LevelParameter::END, &[])).status, [0x40, 0x08, 0]);
+}
+
+#[test]
 fn another_command_ends_a_chain() {
     let mut bench = Bench::powered(t1());
     bench.ask(xfr_part(LevelParameter::BEGIN, &[0x00, 0x10]));

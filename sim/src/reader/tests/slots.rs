@@ -53,6 +53,7 @@ fn mute_cards_and_bad_atrs() {
     };
     assert_eq!(error(FileCard::t1().power_up(Pace::Mute)), [0x41, 0xFE, 0]);
     assert_eq!(error(FileCard::t1().atr(&[])), [0x41, 0xFE, 0]);
+    assert_eq!(error(FileCard::t0().atr(&[0x3B; 34])), [0x41, 0xFE, 0]);
     let mut atr = AtrBuilder::new(&[Protocol::T1], b"x").build();
     *atr.last_mut().unwrap() ^= 1;
     assert_eq!(error(FileCard::t1().atr(&atr)), [0x41, 0xF7, 0]);
