@@ -3,6 +3,7 @@
 //! One lock guards the state; nothing blocks while it is held, and no reader's thread waits for
 //! anything but it. Callers wait on channels of their own ([`crate::call`]).
 
+mod readers;
 mod slot;
 
 use crate::call::{CallEntry, CallId};
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+pub use readers::ReaderInfo;
 pub(crate) use slot::{CardState, Holder, SlotEntry, SlotId};
 
 /// How long opening the stack waits until what is in the readers is known.

@@ -1,0 +1,192 @@
+//! The command line.
+
+use crate::cli::failure::EXIT_HELP;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use scard::Protocols;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// The preset of `--sim` without a name.
+pub(crate) const DEFAULT_PRESET: &str = "default";
+
+/// Smart cards on USB readers, without a daemon.
+#[derive(Parser, Debug)]
+#[command(name = "scard", version, after_help = EXIT_HELP, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Print JSON: one document, or with `watch` an object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Use a simulated reader instead of those on USB (`scard sim --list` names the presets);
+    /// repeat it for several readers
+    #[arg(
+        long,
+        global = true,
+        value_name = "PRESET",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = DEFAULT_PRESET,
+        action = ArgAction::Append,
+    )]
+    pub(crate) sim: Vec<String>,
+
+    /// Log what happens on standard error; -vv: every message on the wire, too. PINs are left out
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// The readers, what is in them, and those that cannot be used: why, and what to do
+    List,
+    /// The state of each reader: card, ATR, who uses it, how often cards came and went
+    Status(ReaderOption),
+    /// Tells of cards and readers as they come and go, until Ctrl-C
+    Watch,
+    /// Reads a card's ATR and explains it byte by byte
+    Atr(AtrOptions),
+    /// Sends command APDUs to a card
+    Apdu(ApduOptions),
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct ReaderOption {
+    /// The reader: its name, a part of it that no other has, or its number in `scard list`
+    #[arg(long, short, value_name = "READER")]
+    pub(crate) reader: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AtrOptions {
+    #[command(flatten)]
+    pub(crate) reader: ReaderOption,
+
+    /// Explain these bytes instead of a card's
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim"])]
+    pub(crate) hex: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A script, on standard input, has one APDU a line; `reset` resets the card, and what stands behind \
+a # is a comment. It is read and checked as a whole before anything is sent, unless it is typed.
+
+Every response stands on a line of its own, data and status word, in hexadecimal; all other lines \
+are marked. The data of commands that carry a PIN are not shown.")]
+pub(crate) struct ApduOptions {
+    /// Command APDUs in hexadecimal, each one word (quote it if it has blanks); or - for a script
+    #[arg(required = true, value_name = "APDU")]
+    pub(crate) apdus: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) reader: ReaderOption,
+
+    /// Abort a command that takes longer
+    #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// The protocol to speak with the card
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) protocol: ProtocolChoice,
+
+    /// Leave 61xx (GET RESPONSE) and 6Cxx (send again with the right Le) to the caller
+    #[arg(long)]
+    pub(crate) no_get_response: bool,
+
+    /// Stop with status 1 at a status word other than 9000 or 61xx
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum ProtocolChoice {
+    /// T=0
+    T0,
+    /// T=1
+    T1,
+    /// What the card prefers
+    #[default]
+    Any,
+}
+
+impl From<ProtocolChoice> for Protocols {
+    fn from(choice: ProtocolChoice) -> Self {
+        match choice {
+            ProtocolChoice::T0 => Self::T0,
+            ProtocolChoice::T1 => Self::T1,
+            ProtocolChoice::Any => Self::ANY,
+        }
+    }
+}
+
+impl Arguments {
+    /// Reads the command line.
+    pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(join_presets(words))
+    }
+}
+
+/// `--sim NAME` becomes `--sim=NAME` where NAME is a preset: otherwise what follows a bare `--sim`
+/// would be taken for one.
+fn join_presets(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for word in words {
+        let preset = word.to_str().filter(|name| sim::presets::names().any(|(n, _)| n == *name));
+        match (joined.last_mut(), preset) {
+            (Some(last), Some(preset)) if last == "--sim" => {
+                last.push("=");
+                last.push(preset);
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let limit = Duration::try_from_secs_f64(seconds).map_err(|_| "not a time".to_owned())?;
+    if limit.is_zero() { Err("no time at all".into()) } else { Ok(limit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Arguments {
+        let words = std::iter::once("scard").chain(line.split(' ')).map(OsString::from);
+        Arguments::read(words).unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn presets_with_and_without_a_name() {
+        for (line, presets) in [
+            ("list", &[][..]),
+            ("list --sim", &["default"]),
+            ("--sim list", &["default"]),
+            ("list --sim empty", &["empty"]),
+            ("list --sim=empty --sim", &["empty", "default"]),
+            ("apdu --sim 00A40000", &["default"]),
+            ("apdu --sim three-slots --sim empty 00A40000", &["three-slots", "empty"]),
+        ] {
+            assert_eq!(read(line).sim, presets, "{line}");
+        }
+    }
+
+    #[test]
+    fn times_are_positive() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for text in ["", "x", "-1", "0", "inf", "NaN", "1e300"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

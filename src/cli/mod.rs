@@ -1,0 +1,71 @@
+//! The `scard` command: arguments in, calls of the library, text or JSON out.
+
+mod apdu;
+mod args;
+mod atr;
+mod failure;
+mod hex;
+mod input;
+mod interrupt;
+mod list;
+mod out;
+mod session;
+mod status;
+mod status_word;
+mod watch;
+
+use args::{Arguments, Command};
+use failure::Outcome;
+use interrupt::Interrupt;
+use out::Out;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Runs the command that `words` (the program's name first) ask for.
+pub(crate) fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::read(words) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output; nobody may be reading it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    log_to_stderr(arguments.verbose);
+    let mut out = Out::stdout(arguments.json);
+    let outcome = run(&arguments, &mut out).and_then(|()| Ok(out.flush()?));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
+    let interrupt = Interrupt::install()?;
+    let readers = session::Source { presets: &arguments.sim };
+    match &arguments.command {
+        Command::List => list::run(&readers, &interrupt, out),
+        Command::Status(options) => status::run(&readers, &interrupt, options, out),
+        Command::Watch => watch::run(&readers, &interrupt, out),
+        Command::Atr(options) => atr::run(&readers, &interrupt, options, out),
+        Command::Apdu(options) => apdu::run(&readers, &interrupt, options, out),
+    }
+}
+
+/// -v shows what happens, -vv every message on the wire.
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Error,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    let began = std::time::Instant::now();
+    let format = move |buffer: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
+        let (time, level) = (began.elapsed().as_secs_f64(), record.level());
+        writeln!(buffer, "{time:9.4} {level:5} {}: {}", record.target(), record.args())
+    };
+    // A logger that is there already stays.
+    let _ = env_logger::Builder::new().filter_level(level).format(format).try_init();
+}

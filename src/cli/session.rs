@@ -1,0 +1,261 @@
+//! The readers that a command works with, and which of them is meant.
+
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::interrupt::Interrupt;
+use ifd::transport::sim::SimTransport;
+use scard::{Context, Error, ReaderInfo, ReaderState, Stack, State};
+use sim::Port;
+use std::ffi::{CStr, CString};
+use std::time::Duration;
+
+/// Where the readers come from.
+pub(crate) struct Source<'a> {
+    /// Simulated readers; none: those on the machine's USB.
+    pub(crate) presets: &'a [String],
+}
+
+/// Open readers and a context on them.
+pub(crate) struct Session {
+    pub(crate) context: Context,
+    pub(crate) stack: Stack,
+    pub(crate) interrupt: Interrupt,
+    simulated: bool,
+}
+
+/// A reader that a command works with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) name: CString,
+    /// The name as text.
+    pub(crate) text: String,
+}
+
+impl Source<'_> {
+    /// Opens the readers. Ctrl-C cancels what is done on them from here on.
+    pub(crate) fn open(&self, interrupt: &Interrupt) -> Result<Session, Failure> {
+        let stack = if self.presets.is_empty() {
+            Stack::usb().map_err(|error| Failure::failed(format!("USB: {error}")))?
+        } else {
+            let stack = Stack::empty();
+            for name in self.presets {
+                attach(&stack, &Port::new(simulated(name)?))?;
+            }
+            stack
+        };
+        Session::on(stack, interrupt, !self.presets.is_empty())
+    }
+}
+
+/// The simulated reader of that name.
+pub(crate) fn simulated(preset: &str) -> Result<sim::Reader, Failure> {
+    sim::presets::by_name(preset).ok_or_else(|| {
+        Failure::usage(format!("no simulated reader is called {preset:?}"))
+            .hint("`scard sim --list` names them")
+    })
+}
+
+/// Puts the device in `port` into the stack.
+fn attach(stack: &Stack, port: &Port<sim::Reader>) -> Result<(), Failure> {
+    let transport = SimTransport::new(port.clone())
+        .map_err(|error| Failure::failed(format!("simulated reader: {error}")))?;
+    let attached = stack.attach(transport);
+    attached.map_err(|error| Failure::failed(format!("simulated reader: {error}")))
+}
+
+impl Session {
+    /// A session with the readers of `stack`.
+    pub(crate) fn on(
+        stack: Stack,
+        interrupt: &Interrupt,
+        simulated: bool,
+    ) -> Result<Self, Failure> {
+        let context = Context::on(&stack).map_err(|error| Failure::failed(error.to_string()))?;
+        interrupt.cancels(context.canceller());
+        interrupt.check()?;
+        Ok(Self { context, stack, interrupt: interrupt.clone(), simulated })
+    }
+
+    /// What there is, in the order in which `list` numbers it.
+    pub(crate) fn readers(&self) -> Vec<ReaderInfo> {
+        self.stack.readers()
+    }
+
+    /// The state of each of the readers named, as it is now.
+    pub(crate) fn states(&self, names: &[CString]) -> Result<Vec<ReaderState>, Failure> {
+        let mut states: Vec<_> =
+            names.iter().map(|name| ReaderState::new(name.clone(), State::UNAWARE)).collect();
+        match self.context.get_status_change(Duration::ZERO, &mut states) {
+            // Timeout: nothing is known yet of any of them, and the states say so.
+            Ok(()) | Err(Error::Timeout) => Ok(states),
+            Err(Error::Cancelled) => Err(Failure::Interrupted),
+            Err(error) => Err(Failure::failed(format!("readers' states: {error}"))),
+        }
+    }
+
+    /// The states of all readers. One that comes or goes meanwhile makes it look again.
+    pub(crate) fn all_states(&self) -> Result<Vec<(ReaderInfo, ReaderState)>, Failure> {
+        loop {
+            self.interrupt.check()?;
+            let readers = self.readers();
+            let names: Vec<_> = readers.iter().map(|reader| reader.name.clone()).collect();
+            if names.is_empty() {
+                return Ok(Vec::new());
+            }
+            match self.states(&names) {
+                Err(_) if self.readers() != readers => {}
+                Err(failure) => return Err(failure),
+                Ok(states) => return Ok(readers.into_iter().zip(states).collect()),
+            }
+        }
+    }
+
+    /// The reader that `wanted` means; without one the only reader, or the only one with a card.
+    pub(crate) fn choose(&self, wanted: Option<&str>) -> Result<Chosen, Failure> {
+        let readers = self.readers();
+        let names: Vec<_> = readers.iter().map(|reader| text(&reader.name)).collect();
+        let index = match (wanted, names.len()) {
+            (_, 0) => Err(self.no_reader(wanted)),
+            (Some(wanted), _) => find(&names, wanted).map_err(|failure| match failure {
+                Failure::Said { exit: Exit::Nothing, .. } => self.not_found(wanted, failure),
+                ambiguous => ambiguous,
+            }),
+            (None, 1) => Ok(0),
+            (None, _) => self.only_one_with_a_card(&names),
+        }?;
+        match (readers.get(index), names.get(index)) {
+            (Some(reader), Some(text)) => {
+                Ok(Chosen { name: reader.name.clone(), text: text.clone() })
+            }
+            _ => Err(self.no_reader(wanted)),
+        }
+    }
+
+    fn only_one_with_a_card(&self, names: &[String]) -> Result<usize, Failure> {
+        let states = self.all_states()?;
+        let present = |state: &ReaderState| state.event_state().contains(State::PRESENT);
+        let mut with_card = states.iter().filter(|(_, state)| present(state));
+        match (with_card.next(), with_card.next()) {
+            (Some((reader, _)), None) => names
+                .iter()
+                .position(|name| *name == text(&reader.name))
+                .ok_or_else(|| Failure::nothing("the reader has just gone")),
+            (None, _) => Err(listing(Failure::nothing("no card in any of the readers"), names)),
+            (Some(_), Some(_)) => {
+                let failure = Failure::usage("several readers have a card: say which by --reader");
+                Err(listing(failure, names))
+            }
+        }
+    }
+
+    /// Why there is none, and what to do.
+    fn no_reader(&self, wanted: Option<&str>) -> Failure {
+        let unusable = self.stack.unusable_readers();
+        let there = match unusable.len() {
+            0 => "no reader is plugged in",
+            _ => "no reader can be used",
+        };
+        let message = match wanted {
+            Some(wanted) => format!("no such reader: {wanted:?}; {there}"),
+            None => there.to_owned(),
+        };
+        let mut failure = Failure::nothing(message);
+        for reader in &unusable {
+            failure = failure.hint(format!("{}: {}", reader.name, reader.reason));
+            failure = failure.hint(format!("  to use it, {}", reader.remedy()));
+        }
+        match self.simulated {
+            true => failure,
+            false => failure.hint("--sim uses a simulated reader"),
+        }
+    }
+
+    /// Why `wanted` means none of the readers that can be used: it may mean another.
+    fn not_found(&self, wanted: &str, failure: Failure) -> Failure {
+        let lower = wanted.to_lowercase();
+        let unusable = self.stack.unusable_readers();
+        match unusable.iter().find(|reader| reader.name.to_lowercase().contains(&lower)) {
+            Some(reader) => {
+                let message = format!("{} cannot be used: {}", reader.name, reader.reason);
+                Failure::nothing(message).hint(format!("to use it, {}", reader.remedy()))
+            }
+            None => failure,
+        }
+    }
+}
+
+/// Which of `names` is meant: a full name, a number, a part that no other has.
+fn find(names: &[String], wanted: &str) -> Result<usize, Failure> {
+    if let Some(exact) = names.iter().position(|name| name == wanted) {
+        return Ok(exact);
+    }
+    // As `list` writes it: 007 is a part of a name.
+    let number = wanted.parse::<usize>().ok().filter(|number| number.to_string() == wanted);
+    if let Some(number) = number.filter(|number| *number < names.len()) {
+        return Ok(number);
+    }
+    let lower = wanted.to_lowercase();
+    let mut matches = names
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| name.to_lowercase().contains(&lower))
+        .map(|(index, _)| index);
+    match (matches.next(), matches.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => {
+            let failure = Failure::new(Exit::Nothing, format!("no such reader: {wanted:?}"));
+            Err(listing(failure, names))
+        }
+        (Some(_), Some(_)) => {
+            let failure = Failure::usage(format!("several readers are called {wanted:?}"));
+            Err(listing(failure, names))
+        }
+    }
+}
+
+fn listing(failure: Failure, names: &[String]) -> Failure {
+    names
+        .iter()
+        .enumerate()
+        .fold(failure.hint("readers:"), |failure, (n, name)| failure.hint(format!("{n:3}  {name}")))
+}
+
+/// A reader's name as text.
+pub(crate) fn text(name: &CStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Vec<String> {
+        ["ACS ACR38 00 00", "ACS ACR38 01 00", "QEMU 433-Swap (0001) 02 00", "ACS"]
+            .map(String::from)
+            .to_vec()
+    }
+
+    #[test]
+    fn readers_are_found_by_name_number_and_part() {
+        for (wanted, index) in
+            [("ACS ACR38 01 00", 1), ("qemu", 2), ("0001", 2), ("38 00", 0), ("1", 1), ("ACS", 3)]
+        {
+            assert_eq!(find(&names(), wanted), Ok(index), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn absence_and_ambiguity_list_the_readers() {
+        for (wanted, expected, start) in [
+            ("acr38", Exit::Usage, "several readers"),
+            ("nothing", Exit::Nothing, "no such reader"),
+            ("9", Exit::Nothing, "no such reader"),
+        ] {
+            let Err(Failure::Said { exit, message, hints }) = find(&names(), wanted) else {
+                panic!("{wanted} was found");
+            };
+            assert_eq!(exit, expected);
+            assert!(message.starts_with(start), "{message}");
+            assert!(hints.iter().any(|hint| hint.contains("QEMU")), "{hints:?}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `scard status`.
+
+use crate::cli::args::ReaderOption;
+use crate::cli::failure::Outcome;
+use crate::cli::hex::{Spaced, compact};
+use crate::cli::interrupt::Interrupt;
+use crate::cli::out::Out;
+use crate::cli::session::{Source, text};
+use scard::{ReaderState, State};
+use serde_json::{Value, json};
+use std::io::Write;
+
+pub(crate) fn run(
+    source: &Source<'_>,
+    interrupt: &Interrupt,
+    options: &ReaderOption,
+    out: &mut Out,
+) -> Outcome {
+    let session = source.open(interrupt)?;
+    let only = match &options.reader {
+        Some(wanted) => Some(session.choose(Some(wanted))?.name),
+        None => None,
+    };
+    let readers = session.all_states()?;
+    let readers: Vec<_> = readers
+        .iter()
+        .enumerate()
+        .filter(|(_, (reader, _))| only.as_ref().is_none_or(|only| *only == reader.name))
+        .collect();
+    if out.is_json() {
+        let entries = readers.iter().map(|(index, (reader, state))| {
+            let mut entry =
+                json!({ "index": index, "name": text(&reader.name), "slot": reader.slot });
+            add_state(&mut entry, state);
+            entry
+        });
+        return Ok(out.document(&entries.collect())?);
+    }
+    if readers.is_empty() {
+        writeln!(out, "no reader")?;
+    }
+    for (index, (reader, state)) in readers {
+        writeln!(out, "{index:3}  {}", text(&reader.name))?;
+        writeln!(out, "     {}", words(state).join(", "))?;
+        if !state.atr().is_empty() {
+            writeln!(out, "     ATR {}", Spaced(state.atr()))?;
+        }
+        let count = state.event_count();
+        writeln!(out, "     insertions and removals seen: {count}")?;
+    }
+    for reader in session.stack.unusable_readers() {
+        if only.is_none() {
+            writeln!(out, "  -  {}\n     cannot be used: {}", reader.name, reader.reason)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what is in a reader to its JSON object.
+pub(crate) fn add_state(entry: &mut Value, state: &ReaderState) {
+    if let Value::Object(fields) = entry {
+        fields.insert("state".into(), json!(names(state.event_state())));
+        let atr = Some(state.atr()).filter(|atr| !atr.is_empty()).map(compact);
+        fields.insert("atr".into(), json!(atr));
+        fields.insert("event_count".into(), json!(state.event_count()));
+    }
+}
+
+/// The state's bits by PC/SC's names, in lower case.
+fn names(state: State) -> Vec<&'static str> {
+    [
+        (State::UNKNOWN, "unknown"),
+        (State::UNAVAILABLE, "unavailable"),
+        (State::EMPTY, "empty"),
+        (State::PRESENT, "present"),
+        (State::MUTE, "mute"),
+        (State::UNPOWERED, "unpowered"),
+        (State::EXCLUSIVE, "exclusive"),
+        (State::INUSE, "inuse"),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| state.contains(*bit))
+    .map(|(_, name)| name)
+    .collect()
+}
+
+/// The state in words.
+fn words(state: &ReaderState) -> Vec<&'static str> {
+    let found = state.event_state();
+    let mut words = vec![if found.contains(State::PRESENT) {
+        "card present"
+    } else if found.contains(State::EMPTY) {
+        "no card"
+    } else {
+        "not known yet"
+    }];
+    for (bit, word) in [
+        (State::MUTE, "does not answer"),
+        (State::UNPOWERED, "without power"),
+        (State::EXCLUSIVE, "in use exclusively"),
+        (State::INUSE, "in use"),
+    ] {
+        if found.contains(bit) {
+            words.push(word);
+        }
+    }
+    if found.contains(State::PRESENT) && !found.intersects(State::EXCLUSIVE | State::INUSE) {
+        words.push("free");
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_have_names() {
+        assert_eq!(names(State::PRESENT | State::MUTE), ["present", "mute"]);
+        assert_eq!(names(State::EMPTY | State::CHANGED), ["empty"]);
+    }
+}
