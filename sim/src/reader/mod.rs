@@ -165,8 +165,8 @@ impl Reader {
         self.keys.extend(hardware::keys_of(pin));
     }
 
-    /// Something is wrong with the hardware of a slot: bHardwareErrorCode, 01h is overcurrent. It is
-    /// told on the interrupt pipe, with bSeq of the command that is running.
+    /// Something is wrong with the hardware of a slot: bHardwareErrorCode, 01h is overcurrent. The
+    /// interrupt pipe tells it, with bSeq of the command that is running.
     pub fn hardware_error(&mut self, slot: Slot, code: u8) {
         let state = self.slots.get(usize::from(slot.0));
         let running = state.and_then(|state| state.running.as_ref());
