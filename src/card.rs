@@ -230,9 +230,10 @@ impl Card {
         let status = match &slot.card {
             CardState::Unknown => Status::UNKNOWN,
             CardState::Absent => Status::ABSENT,
-            CardState::Powering | CardState::Mute | CardState::Unpowered(_) => {
-                Status::PRESENT | Status::SWALLOWED
-            }
+            CardState::Powering
+            | CardState::Resetting(_)
+            | CardState::Mute
+            | CardState::Unpowered(_) => Status::PRESENT | Status::SWALLOWED,
             CardState::Powered(_) => Status::PRESENT | Status::POWERED | Status::NEGOTIABLE,
         };
         Ok(CardStatusOwned {
@@ -484,9 +485,12 @@ fn ensure_powered(inner: &Inner, call: &Call, slot: SlotId) -> Result<(), Error>
         None => Err(Error::ReaderUnavailable),
         Some(CardState::Powered(_)) => Ok(()),
         Some(CardState::Absent | CardState::Unknown) => Err(Error::NoSmartcard),
-        Some(CardState::Mute | CardState::Unpowered(_) | CardState::Powering) => {
-            power_up(inner, call, slot, PowerUp::Cold, None)
-        }
+        Some(
+            CardState::Mute
+            | CardState::Unpowered(_)
+            | CardState::Powering
+            | CardState::Resetting(_),
+        ) => power_up(inner, call, slot, PowerUp::Cold, None),
     }
 }
 

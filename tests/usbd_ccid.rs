@@ -12,7 +12,8 @@ fn bench() -> Bench<UsbdCcid> {
 
 /// The bulk-OUT messages that the device has seen, by type, and the ABORT requests.
 struct Log {
-    sent: Vec<(u8, u8)>,
+    /// bMessageType, bSeq, and the INS of an XfrBlock.
+    sent: Vec<(u8, u8, Option<u8>)>,
     aborts: Vec<u16>,
 }
 
@@ -20,7 +21,10 @@ fn log(bench: &Bench<UsbdCcid>) -> Log {
     let mut log = Log { sent: Vec::new(), aborts: Vec::new() };
     for (_, seen) in bench.port.with(|device| device.take_log()) {
         match seen {
-            Seen::BulkOut(message) => log.sent.push((message[0], message[6])),
+            Seen::BulkOut(message) => {
+                let ins = message.get(11).filter(|_| message[0] == 0x6F);
+                log.sent.push((message[0], message[6], ins.copied()));
+            }
             Seen::Setup(setup) if setup.request == 1 => log.aborts.push(setup.value),
             Seen::Crashed(why) => panic!("the device has crashed: {why}"),
             _ => {}
@@ -65,16 +69,16 @@ fn a_command_that_is_never_answered_is_cancelled_by_abort() {
             until("the command is on the wire", || {
                 let log = log(&bench);
                 seen.borrow_mut().extend(log.sent);
-                seen.borrow().iter().any(|(kind, _)| *kind == 0x6F)
+                seen.borrow().iter().any(|(_, _, ins)| *ins == Some(0x16))
             });
             canceller.cancel().unwrap();
             transmit.join().unwrap()
         });
         assert_eq!(result, Err(Error::Cancelled));
         let log = log(&bench);
-        let abort = log.sent.iter().find(|(kind, _)| *kind == 0x72).unwrap();
+        let abort = log.sent.iter().find(|(kind, ..)| *kind == 0x72).unwrap();
         assert_eq!(log.aborts, [u16::from_le_bytes([0, abort.1])], "same slot and bSeq");
-        assert!(seen.borrow().iter().all(|(_, seq)| *seq != abort.1), "a fresh bSeq");
+        assert!(seen.borrow().iter().all(|(_, seq, _)| *seq != abort.1), "a fresh bSeq");
         // What was agreed with the card is gone, and said to be.
         assert_eq!(card.transmit_owned(&[0, 0xA4, 0, 0], None), Err(Error::ResetCard));
         card.reconnect(ShareMode::Shared, Protocols::ANY, Disposition::LeaveCard).unwrap();
@@ -92,7 +96,9 @@ fn unplugged_during_a_command() {
         let result = card.transmit_owned(&[0, 0x16, 0, 0], None);
         (card, result)
     });
-    until("the command is on the wire", || log(&bench).sent.iter().any(|(kind, _)| *kind == 0x6F));
+    until("the command is on the wire", || {
+        log(&bench).sent.iter().any(|(_, _, ins)| *ins == Some(0x16))
+    });
     bench.port.unplug();
     let (card, result) = transmit.join();
     assert_eq!(result, Err(Error::ReaderUnavailable));

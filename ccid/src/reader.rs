@@ -17,7 +17,7 @@ use crate::error::{Error, Unsupported};
 use crate::operation::{Operation, OperationId, Output};
 use crate::slot::{Presence, SlotMachine};
 use crate::time::Instant;
-use crate::wire::{ClassRequest, HEADER_LEN, Message, Notification, Response, Seq, Slot, dissect};
+use crate::wire::{ClassRequest, HEADER_LEN, Message, Notification, Seq, Slot, dissect};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -92,6 +92,9 @@ pub enum Event {
     CardLost {
         /// The slot.
         slot: Slot,
+        /// It is being powered up again: [`Event::CardReset`] follows, or the card or the reader
+        /// goes.
+        reset_follows: bool,
     },
     /// The card was powered up again after [`Event::CardLost`], or could not be.
     CardReset {
@@ -289,9 +292,6 @@ impl Reader {
             Ok(message) => message,
             Err(error) => return warn!("bulk-IN message dropped: {error}"),
         };
-        if Response::name_of(message.message_type).is_none() {
-            return warn!("bulk-IN message dropped: {}", dissect(bytes));
-        }
         match self.slots.get_mut(usize::from(message.slot.0)) {
             Some(slot) => slot.handle_response(&message, &mut self.shared, now),
             None => warn!("answer for a slot that does not exist: {}", dissect(bytes)),
@@ -338,6 +338,9 @@ impl Reader {
     /// A bulk transfer failed, or what it brought was no message. Commands on the wire end, and
     /// the transfers are recovered.
     pub fn handle_transfer_error(&mut self, now: Instant) {
+        if self.gone.is_some() {
+            return;
+        }
         self.transfer_errors = self.transfer_errors.saturating_add(1);
         if self.transfer_errors > MAX_TRANSFER_ERRORS {
             self.shared.give_up();

@@ -67,8 +67,7 @@ impl Reassembler {
     /// had come, so that the message may go on. Gives a message once it is complete: exactly
     /// header and dwLength bytes.
     ///
-    /// An empty transfer is never a message, nor the end of one that is not complete by its
-    /// dwLength: it only follows one that filled its last packet.
+    /// An empty transfer is never a message: it only follows one that filled its last packet.
     ///
     /// # Errors
     /// [`ReassemblyError`]; the next transfer starts a new message.

@@ -186,6 +186,39 @@ fn a_wrong_type_is_the_readers_fault() {
     assert!(matches!(script.completed(), Err(Error::Failed { error: SlotError::XfrOverrun, .. })));
 }
 
+/// usbd-ccid 0.5.0 answers what it does not know, and what it aborts, by a message of type 6Ch.
+#[test]
+fn a_failure_of_a_foreign_type_is_a_failure() {
+    let mut script = Script::powered(class(1, TPDU, 271));
+    let (_, seq) = script.exchange();
+    let failed = [0x6C, 0, 0, 0, 0, 0, seq.0, 0x40, 0xFD, 0];
+    script.reader.handle_message(&failed, script.now);
+    assert!(matches!(
+        script.completed(),
+        Err(Error::Failed { error: SlotError::XfrParityError, .. })
+    ));
+    let (_, seq) = script.exchange();
+    let success = [0x6C, 0, 0, 0, 0, 0, seq.0, 0, 0, 0];
+    script.reader.handle_message(&success, script.now);
+    assert!(matches!(script.completed(), Err(Error::Misbehaved { .. })));
+}
+
+/// CMD_SLOT_BUSY: the command is sent again until the slot is free.
+#[test]
+fn a_busy_slot_is_tried_again() {
+    let mut script = Script::powered(class(1, TPDU, 271));
+    let (_, first) = script.exchange();
+    script.failed(first, IccStatus::PresentActive, SlotError::CmdSlotBusy);
+    script.quiet();
+    assert_eq!(script.timeout(), Duration::from_millis(200));
+    let data = &[0, 0xB0, 0, 0, 0];
+    let level_parameter = LevelParameter::WHOLE;
+    let (_, seq) = script.sent(Command::XfrBlock { bwi: 0, level_parameter, data });
+    assert_ne!(first, seq);
+    script.data(seq, &[0x90, 0]);
+    assert!(script.completed().is_ok());
+}
+
 #[test]
 fn success_without_a_status_word_is_no_answer() {
     let mut script = Script::powered(class(1, TPDU, 271));
@@ -214,7 +247,7 @@ fn time_extensions_renew_the_deadline_up_to_the_limit() {
     let abort = script.abort_sent();
     script.failed(seq, IccStatus::PresentActive, SlotError::CmdAborted);
     script.status(SLOT, abort, Status::success(IccStatus::PresentActive));
-    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
     assert!(matches!(script.completed(), Err(Error::Timeout(sent)) if sent.seq == seq));
 }
 
@@ -232,7 +265,7 @@ fn cancel_by_the_abort_sequence() {
             script.quiet();
         }
         script.status(SLOT, abort, Status::success(IccStatus::PresentActive));
-        assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+        assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
         assert_eq!(script.completed(), Err(Error::Cancelled));
         // The card is brought back.
         let (_, off) = script.sent(Command::IccPowerOff);
@@ -267,7 +300,7 @@ fn the_probe_after_an_abort_takes_the_drop() {
     script.reader.cancel(id, script.now);
     let abort = script.abort_sent();
     script.status(SLOT, abort, Status::success(IccStatus::PresentActive));
-    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
     assert_eq!(script.completed(), Err(Error::Cancelled));
     for probed in [false, true] {
         let (_, off) = script.sent(Command::IccPowerOff);
@@ -315,7 +348,7 @@ fn a_refused_abort_ends_by_recovery() {
     script.status(SLOT, abort, refused);
     script.quiet();
     assert_eq!(script.timeout(), Duration::from_secs(1));
-    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
     assert_eq!(script.completed(), Err(Error::Cancelled));
     assert_eq!(script.reader.poll_transmit(), Some(Transmit::Recover));
     script.quiet();
@@ -361,7 +394,7 @@ fn a_reader_that_answers_nothing_is_given_up() {
     script.reader.cancel(id, script.now);
     script.abort_sent();
     script.timeout();
-    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
     assert_eq!(script.completed(), Err(Error::Cancelled));
     assert_eq!(script.reader.poll_transmit(), Some(Transmit::Recover));
     script.reader.handle_recovered(script.now);
@@ -485,7 +518,7 @@ fn slots_run_side_by_side_and_only_the_right_one_is_aborted() {
         "{completed:?}"
     );
     script.status(SLOT, abort, Status::success(IccStatus::PresentActive));
-    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
     assert_eq!(script.completed(), Err(Error::Cancelled));
 }
 
@@ -494,7 +527,7 @@ fn transfer_errors_end_commands_and_are_bounded() {
     let mut script = Script::powered(class(1, TPDU, 271));
     script.exchange();
     script.reader.handle_transfer_error(script.now);
-    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT }));
+    assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
     assert_eq!(script.completed(), Err(Error::Transfer));
     let mut recoveries = 0;
     while let Some(transmit) = script.reader.poll_transmit() {

@@ -40,6 +40,9 @@ pub enum ReaderEvent {
     CardLost {
         /// The slot.
         slot: Slot,
+        /// It is being powered up again: [`ReaderEvent::CardReset`] follows, or the card or the
+        /// reader goes.
+        reset_follows: bool,
     },
     /// The card was powered up again after [`ReaderEvent::CardLost`], or could not be.
     CardReset {
@@ -316,7 +319,9 @@ impl<T: Transport> Worker<T> {
                 Event::Presence { slot, present } => {
                     events.tell(ReaderEvent::Presence { slot, present });
                 }
-                Event::CardLost { slot } => events.tell(ReaderEvent::CardLost { slot }),
+                Event::CardLost { slot, reset_follows } => {
+                    events.tell(ReaderEvent::CardLost { slot, reset_follows });
+                }
                 Event::CardReset { slot, result } => {
                     events.tell(ReaderEvent::CardReset { slot, result });
                 }

@@ -447,8 +447,10 @@ impl Inner {
                     state.notify(Some(id));
                 }
             }
-            ReaderEvent::CardLost { slot } => {
-                if let Some(id) = state.at_mut(index, slot.0).map(|entry| entry.id) {
+            ReaderEvent::CardLost { slot, reset_follows } => {
+                if let Some(entry) = state.at_mut(index, slot.0) {
+                    let id = entry.id;
+                    entry.lost(reset_follows);
                     state.mark_handles(id, Standing::Reset, None);
                     state.release_transaction(id);
                 }

@@ -19,6 +19,8 @@ pub(crate) enum CardState {
     /// A card was put in, and its ATR is being read.
     Powering,
     Powered(Atr),
+    /// It is being reset after an aborted command.
+    Resetting(Atr),
     /// Its power was cut; the ATR it last had.
     Unpowered(Atr),
     Mute,
@@ -81,7 +83,7 @@ impl SlotEntry {
 
     /// What is in it is known, ATR included.
     pub(crate) fn is_settled(&self) -> bool {
-        !matches!(self.card, CardState::Unknown | CardState::Powering)
+        !matches!(self.card, CardState::Unknown | CardState::Powering | CardState::Resetting(_))
     }
 
     pub(crate) fn is_present(&self) -> bool {
@@ -91,7 +93,9 @@ impl SlotEntry {
     /// The ATR of the card, powered or not.
     pub(crate) fn atr(&self) -> &[u8] {
         match &self.card {
-            CardState::Powered(atr) | CardState::Unpowered(atr) => atr.as_bytes(),
+            CardState::Powered(atr) | CardState::Resetting(atr) | CardState::Unpowered(atr) => {
+                atr.as_bytes()
+            }
             _ => &[],
         }
     }
@@ -128,6 +132,16 @@ impl SlotEntry {
         };
     }
 
+    /// What was agreed with it no longer holds.
+    pub(crate) fn lost(&mut self, reset_follows: bool) {
+        if let CardState::Powered(atr) = &self.card {
+            let atr = atr.clone();
+            self.card =
+                if reset_follows { CardState::Resetting(atr) } else { CardState::Unpowered(atr) };
+        }
+        self.protocol = None;
+    }
+
     /// Its power was cut.
     pub(crate) fn powered_off(&mut self) {
         if let CardState::Powered(atr) = &self.card {
@@ -142,7 +156,7 @@ impl SlotEntry {
         let mut state = match &self.card {
             CardState::Unknown => return None,
             CardState::Absent | CardState::Powering => return Some(State::EMPTY),
-            CardState::Powered(_) => State::PRESENT,
+            CardState::Powered(_) | CardState::Resetting(_) => State::PRESENT,
             CardState::Unpowered(_) => State::PRESENT | State::UNPOWERED,
             CardState::Mute => State::PRESENT | State::MUTE,
         };

@@ -85,6 +85,10 @@ impl SlotMachine {
                 self.abort(work, flight, Reason::Cancelled, shared, now);
                 true
             }
+            State::Waiting { work, .. } if work.purpose == Purpose::Operation(id) => {
+                self.finish(work.purpose, work.effect, Err(Error::Cancelled), shared, now);
+                true
+            }
             State::Aborting(mut aborting) => {
                 let found = match &mut aborting.work {
                     Some((work, reason)) if work.purpose == Purpose::Operation(id) => {
@@ -225,13 +229,28 @@ impl SlotMachine {
         }
     }
 
+    /// The reader says of itself that it aborted a command.
+    pub(super) fn aborted_unasked(
+        &mut self,
+        work: Work,
+        error: Error,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let restore = self.card_was_used(&work, false, shared);
+        self.finish(work.purpose, work.effect, Err(error), shared, now);
+        if let Some(restore) = restore {
+            self.restore(restore, shared, now);
+        }
+    }
+
     /// How to bring the card back if it is in an unknown state after the work; it is lost to
     /// whoever used it.
     fn card_was_used(&mut self, work: &Work, probe: bool, shared: &mut Shared) -> Option<Restore> {
         match (&work.purpose, &self.card) {
             (Purpose::Operation(_), Card::On { protocol, .. }) => {
                 let restore = Restore { protocol: *protocol, probe };
-                self.lose_card(shared);
+                self.lose_card(true, shared);
                 Some(restore)
             }
             (Purpose::Probe(restore), Card::On { .. }) => Some(*restore),

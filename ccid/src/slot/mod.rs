@@ -12,7 +12,9 @@ use crate::machine::{Machine, Setting, Step};
 use crate::operation::{Operation, OperationId, Output, PowerUp};
 use crate::reader::{Event, Shared, Transmit};
 use crate::time::Instant;
-use crate::wire::{CommandStatus, IccStatus, Message, Response, Seq, Slot};
+use crate::wire::{
+    ClockStatus, CommandStatus, IccStatus, Message, Response, Seq, Slot, SlotError, Status,
+};
 use alloc::collections::VecDeque;
 use bytes::Bytes;
 use core::time::Duration;
@@ -90,6 +92,12 @@ const PROBE: &[u8] = &[0x00, 0xC0, 0x00, 0x00, 0x00];
 /// How long the answer may take.
 const PROBE_TIME: Duration = Duration::from_secs(1);
 
+/// How long to wait before a command is sent again to a slot that the reader calls busy.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a reader may call a slot busy that it owes no answer.
+const BUSY_TIME: Duration = Duration::from_secs(8);
+
 /// A machine at work.
 #[derive(Debug)]
 pub(crate) struct Work {
@@ -102,6 +110,8 @@ pub(crate) struct Work {
     cancelled: bool,
     /// Commands sent so far.
     commands: u32,
+    /// The reader has said since then that the slot is busy.
+    busy_since: Option<Instant>,
 }
 
 /// A command on the wire.
@@ -128,6 +138,11 @@ pub(crate) enum State {
         flight: Flight,
     },
     Aborting(Aborting),
+    /// The reader said that the slot is busy; the command is sent again at `at`.
+    Waiting {
+        work: Work,
+        at: Instant,
+    },
     /// The operation is over (the card was taken out); the reader may still answer by `until`.
     Draining {
         flight: Flight,
@@ -240,7 +255,15 @@ impl SlotMachine {
                 if effect == Effect::PowerOn {
                     self.card = Card::Off;
                 }
-                let work = Work { purpose, effect, machine, limit, cancelled: false, commands: 0 };
+                let work = Work {
+                    purpose,
+                    effect,
+                    machine,
+                    limit,
+                    cancelled: false,
+                    commands: 0,
+                    busy_since: None,
+                };
                 self.send(work, shared, now);
             }
             Err(result) => self.finish(purpose, effect, result, shared, now),
@@ -271,7 +294,7 @@ impl SlotMachine {
         shared: &mut Shared,
         now: Instant,
     ) {
-        let response = Response::parse(message);
+        let response = read(message);
         match core::mem::replace(&mut self.state, State::Idle) {
             State::Busy { work, flight } if flight.seq == message.seq => {
                 self.answered(work, flight, response, shared, now);
@@ -323,12 +346,21 @@ impl SlotMachine {
             return;
         }
         self.see(status.icc, shared);
-        if status.command == CommandStatus::Failed
-            && status.icc == IccStatus::PresentInactive
-            && work.machine.needs_card()
-            && !work.machine.is_power_up()
-        {
-            self.lose_card(shared);
+        let uses_card = work.machine.needs_card() && !work.machine.is_power_up();
+        match status.slot_error() {
+            Some(SlotError::CmdSlotBusy) if self.wait_while_busy(&mut work, now) => {
+                let at = (now + BUSY_PAUSE).min(work.limit);
+                self.state = State::Waiting { work, at };
+                return;
+            }
+            Some(error @ SlotError::CmdAborted) if uses_card => {
+                // Not by us; what the card has seen of it is as unknown.
+                return self.aborted_unasked(work, Error::Failed { sent, error }, shared, now);
+            }
+            Some(_) if uses_card && status.icc == IccStatus::PresentInactive => {
+                self.lose_card(false, shared);
+            }
+            _ => {}
         }
         match work.machine.answer(sent, &response) {
             Step::Send if work.cancelled => {
@@ -337,6 +369,16 @@ impl SlotMachine {
             Step::Send => self.send(work, shared, now),
             Step::Done(result) => self.finish(work.purpose, work.effect, result, shared, now),
         }
+    }
+
+    /// Whether a command that was refused as the slot is busy is to be sent again.
+    fn wait_while_busy(&self, work: &mut Work, now: Instant) -> bool {
+        let since = *work.busy_since.get_or_insert(now);
+        let waits = !work.cancelled && now - since < BUSY_TIME;
+        if !waits {
+            warn!("{}: the reader calls the slot busy and owes no answer", self.slot);
+        }
+        waits
     }
 
     /// An operation has ended and the slot is idle.
@@ -386,10 +428,10 @@ impl SlotMachine {
     }
 
     /// The card has lost its power, or must be taken for it.
-    fn lose_card(&mut self, shared: &mut Shared) {
+    fn lose_card(&mut self, reset_follows: bool, shared: &mut Shared) {
         if let Card::On { .. } = self.card {
             self.card = Card::Off;
-            shared.event(Event::CardLost { slot: self.slot });
+            shared.event(Event::CardLost { slot: self.slot, reset_follows });
         }
     }
 
@@ -441,6 +483,9 @@ impl SlotMachine {
     fn removed(&mut self, shared: &mut Shared, now: Instant) {
         self.set_presence(false, shared);
         match core::mem::replace(&mut self.state, State::Idle) {
+            State::Waiting { work, .. } if work.machine.needs_card() => {
+                self.finish(work.purpose, work.effect, Err(Error::NoCard), shared, now);
+            }
             State::Busy { work, flight } if work.machine.needs_card() => {
                 let until = now + shared.options.removal_grace;
                 self.finish(work.purpose, work.effect, Err(Error::NoCard), shared, now);
@@ -456,6 +501,7 @@ impl SlotMachine {
             State::Idle => self.next_poll,
             State::Busy { work, flight } => Some(flight.deadline.min(work.limit)),
             State::Aborting(aborting) => Some(aborting.until),
+            State::Waiting { at, .. } => Some(*at),
             State::Draining { until, .. } => Some(*until),
             State::Resync { flight, .. } => Some(flight.deadline),
             State::Lost { .. } => None,
@@ -473,6 +519,12 @@ impl SlotMachine {
                 warn!("{} was not answered in time", flight.sent(self.slot));
                 self.abort(work, flight, Reason::Timeout, shared, now);
             }
+            State::Waiting { work, .. } if work.limit <= now => {
+                let sent = Sent { message_type: 0, slot: self.slot, seq: Seq(0) };
+                let error = Err(Error::Timeout(sent));
+                self.finish(work.purpose, work.effect, error, shared, now);
+            }
+            State::Waiting { work, .. } => self.send(work, shared, now),
             State::Draining { flight, .. } => self.abort_orphan(flight, shared, now),
             State::Aborting(aborting) => self.abort_failed(aborting, shared, now),
             State::Resync { flight, tries, restore } => {
@@ -504,7 +556,7 @@ impl SlotMachine {
     /// Ends everything with `error`; the reader is of no use any more.
     pub(crate) fn fail_all(&mut self, error: &Error, shared: &mut Shared) {
         let running = match core::mem::replace(&mut self.state, State::Idle) {
-            State::Busy { work, .. } => Some((work, error.clone())),
+            State::Busy { work, .. } | State::Waiting { work, .. } => Some((work, error.clone())),
             State::Aborting(aborting) => aborting.into_result(),
             _ => None,
         };
@@ -541,6 +593,10 @@ impl SlotMachine {
             _ => Err(Error::CardMute),
         });
         info!("{}: card reset after an aborted command: {result:?}", self.slot);
+        if let Err(Error::Failed { error: SlotError::CmdSlotBusy, .. }) = result {
+            // The aborted command holds the slot, and nothing will end it.
+            shared.give_up();
+        }
         let powered = result.is_ok();
         shared.event(Event::CardReset { slot: self.slot, result });
         match restore.protocol {
@@ -562,6 +618,19 @@ impl SlotMachine {
             let purpose = Purpose::Probe(Restore { probe: false, ..restore });
             self.start(purpose, &operation, now + PROBE_TIME, shared, now);
         }
+    }
+}
+
+/// The response that `message` is. A failure of a type that is none (usbd-ccid 0.5.0 sends 6Ch)
+/// counts as RDR_to_PC_SlotStatus.
+fn read<'a>(message: &Message<'a>) -> Result<Response<'a>, crate::wire::WireError> {
+    let [status, error, _] = message.specific;
+    let status = Status::from_bytes(status, error);
+    match Response::parse(message) {
+        Err(crate::wire::WireError::UnknownType(_)) if status.slot_error().is_some() => {
+            Ok(Response::SlotStatus { status, clock_status: ClockStatus::Running })
+        }
+        other => other,
     }
 }
 
