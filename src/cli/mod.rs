@@ -3,6 +3,7 @@
 mod apdu;
 mod args;
 mod atr;
+mod explain;
 mod failure;
 mod hex;
 mod input;
