@@ -2,7 +2,7 @@
 
 use super::{READER_TIME, Setting, Step, failure, misbehaved};
 use crate::atr::Protocol;
-use crate::descriptor::{ExchangeLevel, Features, ReaderProtocols};
+use crate::descriptor::Features;
 use crate::error::{Breach, Error, Sent, Unsupported};
 use crate::operation::{Operation, Output};
 use crate::parameters::protocol_data;
@@ -148,20 +148,8 @@ fn set_protocol(
         return Err(Err(Error::NotPowered));
     }
     let class = setting.class;
-    let reader_speaks = match protocol {
-        Protocol::T0 => class.protocols.contains(ReaderProtocols::T0),
-        Protocol::T1 => class.protocols.contains(ReaderProtocols::T1),
-    };
-    // Readers in the field declare no protocol, or byte-swapped ones: then the card decides.
-    let declared = class.protocols.intersects(ReaderProtocols::T0 | ReaderProtocols::T1);
-    if declared && !reader_speaks {
-        return unsupported(Unsupported::Protocol(protocol.number()));
-    }
-    let level = class.exchange_level();
-    if level == ExchangeLevel::Character
-        || (level == ExchangeLevel::Tpdu && protocol == Protocol::T1)
-    {
-        return unsupported(Unsupported::Level(level, protocol.number()));
+    if let Err(what) = class.can_speak(protocol) {
+        return unsupported(what);
     }
     let Some(atr) = setting.atr else {
         // Nothing is known of the card; the reader has taken its ATR, so it may know better.
