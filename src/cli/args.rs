@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Atr(AtrOptions),
     /// Sends command APDUs to a card
     Apdu(ApduOptions),
+    /// Explains the class descriptor of every reader, and what follows from it
+    Descriptor(DescriptorOptions),
 }
 
 #[derive(Args, Debug, Default)]
@@ -65,6 +67,16 @@ pub(crate) struct AtrOptions {
     pub(crate) reader: ReaderOption,
 
     /// Explain these bytes instead of a card's
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim"])]
+    pub(crate) hex: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DescriptorOptions {
+    #[command(flatten)]
+    pub(crate) reader: ReaderOption,
+
+    /// Explain these 54 bytes instead of a reader's
     #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim"])]
     pub(crate) hex: Option<String>,
 }

@@ -3,6 +3,7 @@
 mod apdu;
 mod args;
 mod atr;
+mod descriptor;
 mod explain;
 mod failure;
 mod hex;
@@ -51,10 +52,11 @@ fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
         Command::Watch => watch::run(&readers, &interrupt, out),
         Command::Atr(options) => atr::run(&readers, &interrupt, options, out),
         Command::Apdu(options) => apdu::run(&readers, &interrupt, options, out),
+        Command::Descriptor(options) => descriptor::run(&readers, &interrupt, options, out),
     }
 }
 
-/// -v shows what happens, -vv every message on the wire.
+/// -v shows what happens, -vv every message on the wire, -vvv every transfer.
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => log::LevelFilter::Error,
@@ -68,5 +70,11 @@ fn log_to_stderr(verbose: u8) {
         writeln!(buffer, "{time:9.4} {level:5} {}: {}", record.target(), record.args())
     };
     // A logger that is there already stays.
-    let _ = env_logger::Builder::new().filter_level(level).format(format).try_init();
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).format(format);
+    if verbose < 3 {
+        // Every transfer of every device: for those who mend the transport.
+        builder.filter_module("nusb", log::LevelFilter::Off);
+    }
+    let _ = builder.try_init();
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod atr;
 pub(crate) mod card_list;
+pub(crate) mod descriptor;
 mod historical;
 
 use crate::cli::hex::{Spaced, compact};
@@ -17,6 +18,8 @@ pub(crate) struct Row {
     pub(crate) bytes: Vec<u8>,
     /// Its name in the specification; empty where it has none.
     pub(crate) name: String,
+    /// Its value, where that is shown instead of its bytes.
+    pub(crate) value: Option<String>,
     /// What it says.
     pub(crate) meaning: String,
     /// What is odd about it, if something is.
@@ -26,7 +29,14 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn new(offset: usize, bytes: &[u8], name: &str, meaning: impl Into<String>) -> Self {
         let meaning = meaning.into();
-        Self { offset, bytes: bytes.to_vec(), name: name.into(), meaning, odd: None }
+        let (bytes, name) = (bytes.to_vec(), name.into());
+        Self { offset, bytes, name, value: None, meaning, odd: None }
+    }
+
+    /// The same, its value shown instead of its bytes.
+    pub(crate) fn value(mut self, value: impl Into<String>) -> Self {
+        self.value = Some(value.into());
+        self
     }
 
     /// The same, with what is odd about it.
@@ -43,12 +53,24 @@ impl Row {
         if condition { self.odd(odd) } else { self }
     }
 
+    /// Its value, or its bytes, in lines.
+    fn shown(&self) -> Vec<String> {
+        match &self.value {
+            Some(value) => vec![value.clone()],
+            None => {
+                let parts = self.bytes.chunks(BESIDE);
+                parts.map(|part| Spaced(part).to_string()).collect()
+            }
+        }
+    }
+
     /// The row for JSON.
     pub(crate) fn json(&self) -> Value {
         json!({
             "offset": self.offset,
             "bytes": compact(&self.bytes),
             "name": self.name,
+            "value": self.value,
             "meaning": self.meaning,
             "odd": self.odd,
         })
@@ -64,18 +86,17 @@ const WIDTH: usize = 100;
 /// Writes a table: name, bytes, meaning. What is odd stands below, marked.
 pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();
-    let beside = rows.iter().map(|row| row.bytes.len().min(BESIDE)).max().unwrap_or_default();
-    let bytes_width = (3 * beside).saturating_sub(1);
-    for row in rows {
-        let mut words = wrap(&row.meaning, WIDTH.saturating_sub(width + bytes_width + 4));
+    let shown: Vec<_> = rows.iter().map(Row::shown).collect();
+    let beside = shown.iter().flatten().map(String::len).max().unwrap_or_default();
+    for (row, bytes) in rows.iter().zip(shown) {
+        let mut words = wrap(&row.meaning, WIDTH.saturating_sub(width + beside + 4));
         let odd = row.odd.as_ref().map(|odd| format!("! {odd}"));
         words.extend(odd);
-        let bytes: Vec<_> = row.bytes.chunks(BESIDE).map(|part| Spaced(part).to_string()).collect();
         for n in 0..words.len().max(bytes.len()) {
             let name = if n == 0 { row.name.as_str() } else { "" };
             let bytes = bytes.get(n).map(String::as_str).unwrap_or_default();
             let words = words.get(n).map(String::as_str).unwrap_or_default();
-            let line = format!("{name:width$}  {bytes:bytes_width$}  {words}");
+            let line = format!("{name:width$}  {bytes:beside$}  {words}");
             writeln!(out, "{}", line.trim_end())?;
         }
     }
