@@ -3,6 +3,7 @@
 //! * [`transport`]: the four pipes of a CCID interface, and what stands behind them.
 //! * [`driver`]: one reader on one transport, without a thread.
 //! * [`thread`]: the same on a thread of its own, for many callers.
+//! * [`trace`]: recorded USB traffic.
 //! * [`hotplug`]: readers coming and going on the machine's USB.
 
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod driver;
 pub mod features;
 pub mod hotplug;
 pub mod thread;
+pub mod trace;
 pub mod transport;
 
 pub use clock::Clock;

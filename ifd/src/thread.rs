@@ -341,12 +341,12 @@ impl<T: Transport> Worker<T> {
             Phase::Open => None,
             Phase::Cancelling { until } | Phase::PoweringOff { until } => Some(until),
         };
-        let deadline = self.driver.poll_deadline().into_iter().chain(phase).min();
-        // Virtual time passes only while something is under way: a reader at rest would be
-        // polled for ever without a pause.
+        // In virtual time a reader at rest would be asked for its card for ever without a pause:
+        // only what the transport has to say makes time pass then.
+        let at_rest = self.pending.is_empty() && phase.is_none();
         let deadline = match self.clock {
-            Clock::Virtual(_) if self.pending.is_empty() && phase.is_none() => None,
-            _ => deadline,
+            Clock::Virtual(_) if at_rest => self.driver.transport().poll_deadline(),
+            _ => self.driver.poll_deadline().into_iter().chain(phase).min(),
         };
         let Some(deadline) = deadline else {
             select! {

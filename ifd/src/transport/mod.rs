@@ -5,6 +5,7 @@
 //! simulated reader ([`sim`]), a recorded trace ([`replay`]).
 
 pub mod descriptors;
+pub mod replay;
 pub mod sim;
 pub mod usb;
 
