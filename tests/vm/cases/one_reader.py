@@ -1,7 +1,7 @@
 """QEMU's reader with one card: what there is to see of it, and commands with short and long answers."""
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard
 from lib import card_insert, card_remove, check, require, require_equal, wait_until
-from lib.cli import (PEER_ATR, QEMU_PRODUCT, apdu, apdus, atr, has_card, listed, require_error, scard, selected, status)
+from lib.cli import (NOTHING, PEER_ATR, QEMU_PRODUCT, USAGE, apdu, apdus, atr, has_card, listed, require_error, scard, selected, status)
 
 with check("list names the reader"):
     entry, = listed()
@@ -29,7 +29,7 @@ with check("a reader by index and by part of its name"):
     require_equal(atr(QEMU_PRODUCT), PEER_ATR, "ATR by name")
 
 with check("a reader that is not there"):
-    require_error(scard("atr", *selected("no such reader"), status=None), "no such reader")
+    require_error(scard("atr", *selected("no such reader"), status=None), NOTHING, "no such reader")
 
 with check("echo"):
     require_equal(apdu("0010000003C0FFEE"), "c0ffee9000", "answer")
@@ -47,10 +47,10 @@ with check("a card that takes three seconds"):
     require_equal(apdu("00140BB8"), "9000", "answer")
 
 with check("what is no hexadecimal is refused"):
-    require_error(scard("apdu", "00 1x", status=None), "hex")
+    require_error(scard("apdu", "00 1x", status=None), USAGE, "hex")
 
 with check("no card is an error that says so"):
     card_remove()
-    require_error(scard("apdu", "00A40000", status=None), "no card")
+    require_error(scard("apdu", "00A40000", status=None), NOTHING, "no card")
     card_insert()
     require_equal(apdu("00A40000"), "9000", "answer when it is back")

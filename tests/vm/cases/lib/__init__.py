@@ -232,10 +232,14 @@ def card_commands(reader=0):
     return [bytes.fromhex(word) for word in arenactl("card-commands", reader).split()]
 
 
+def times_given(command, reader=0):
+    """How often the card has been given a command (hexadecimal): with these bytes, and P3 where it is of case 1."""
+    return sum(given.startswith(bytes.fromhex(command)) for given in card_commands(reader))
+
+
 def wait_for_command(command, reader=0, before=0):
-    """Waits until the card has been given a command (hexadecimal) more often than `before` times."""
-    wanted = bytes.fromhex(command)
-    wait_until(lambda: card_commands(reader).count(wanted) > before, f"the card is given {command}")
+    """Waits until the card has been given a command more often than `before` times."""
+    wait_until(lambda: times_given(command, reader) > before, f"the card is given {command}")
 
 
 def reader_plug(reader=0):

@@ -4,8 +4,9 @@ import re
 
 from . import SECONDS, Failed, Program, require, require_equal, run, vhci_devices, wait_until
 
-INTERRUPTED = 130  # exit status after Ctrl-C
-QEMU_PRODUCT = "433-Swap"  # in the name of QEMU's readers
+# Exit statuses.
+USAGE, NOTHING, TIME_LIMIT, INTERRUPTED = 2, 3, 124, 130
+QEMU_PRODUCT = "QEMU USB CCID"  # in the name of QEMU's readers
 PEER_ATR = "3B6500004152454E41"
 
 
@@ -24,7 +25,11 @@ def listed():
 
 
 def names():
-    return [entry["name"] for entry in listed()]
+    """The names of the readers; one that is there but cannot be used is a failure."""
+    entries = listed()
+    for entry in entries:
+        require(entry["usable"], f"{entry['name']} cannot be used: {entry.get('reason')}; {entry.get('remedy')}")
+    return [entry["name"] for entry in entries]
 
 
 def wait_for_readers(count):
@@ -42,29 +47,21 @@ def has_card(entry):
 
 
 def atr(reader=None):
-    """The ATR in hexadecimal, without spaces."""
-    text = scard("atr", *selected(reader)).text("out")
-    match = re.search(r"^[^:]*?((?:[0-9A-F]{2} ?){2,})", text, re.MULTILINE | re.IGNORECASE)
-    require(match, f"no ATR in {text!r}")
-    return match[1].replace(" ", "").upper()
+    """The ATR in hexadecimal."""
+    return json.loads(scard("atr", "--json", *selected(reader)).text("out"))["atr"]
 
 
 # ---- exchanges -------------------------------------------------------------------------------------------------------
 
 def answers(text):
-    """The answers in the output of `scard apdu`: a line of hexadecimal each."""
-    found = []
-    for line in text.splitlines():
-        digits = line.replace(" ", "")
-        if re.fullmatch("(?:[0-9A-Fa-f]{2})+", digits):
-            found.append(bytes.fromhex(digits))
-    return found
+    """The answers in the output of `scard apdu`: a line of hexadecimal each, all other lines being marked."""
+    return [bytes.fromhex(line) for line in text.splitlines() if line[:1] not in ("", " ", ">")]
 
 
-def apdus(commands, reader=None, within=SECONDS):
+def apdus(commands, *words, reader=None, within=SECONDS):
     """Sends the commands in one session, through standard input; the answers."""
     feed = "\n".join(command.hex() for command in commands)
-    found = answers(scard("apdu", *selected(reader), "-", feed=feed, within=within).text("out"))
+    found = answers(scard("apdu", *words, *selected(reader), "-", feed=feed, within=within).text("out"))
     require_equal(len(found), len(commands), "number of answers")
     return found
 
@@ -82,10 +79,10 @@ def start_apdu(*commands, reader=None, timeout=None):
     return Program("scard", "apdu", *selected(reader), *limit, *commands)
 
 
-def require_error(program, pattern):
-    """The program has failed, and its last words name the reason."""
+def require_error(program, status, pattern):
+    """The program has failed with that exit status, and says the reason on standard error."""
     said = program.text("err")
-    require(program.process.returncode not in (0, None), f"exit status 0, with {said!r}")
+    require_equal(program.process.returncode, status, f"exit status, with {said!r}")
     require(re.search(pattern, said, re.IGNORECASE), f"{said!r} says nothing like {pattern!r}")
 
 
