@@ -13,6 +13,7 @@ with check("it is listed and its card answers"):
     with SimulatedReader("default") as reader:
         wait_for_readers(1)
         require_equal(apdu(ECHO), "cafe9000", "answer")
+        reader.require_no_violation()
 
 with check("Ctrl-C aborts the running command, and the device sees the whole Abort"):
     with SimulatedReader("default") as reader:
@@ -23,6 +24,7 @@ with check("Ctrl-C aborts the running command, and the device sees the whole Abo
             program.wait(within=3, status=INTERRUPTED)
             require_abort(wire)
         require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
+        reader.require_no_violation()
 
 with check("unplugged in the middle of a command"):
     with SimulatedReader("default") as reader:
@@ -36,6 +38,7 @@ with check("unplugged in the middle of a command"):
         reader.plug()
         wait_for_readers(1)
         require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
+        reader.require_no_violation()
 
 with check("three slots, each with its own card and events"):
     with SimulatedReader("three-slots") as reader:
@@ -51,6 +54,7 @@ with check("three slots, each with its own card and events"):
                 require_equal(watch.card_removed()["reader"], name, "slot")
                 reader.insert(number)
                 require_equal(watch.card_inserted()["reader"], name, "slot")
+        reader.require_no_violation()
 
 with check("a command on one slot is aborted and the others go on"):
     with SimulatedReader("three-slots") as reader:
@@ -63,3 +67,4 @@ with check("a command on one slot is aborted and the others go on"):
             require_abort(wire, slot=1)
         for name in slots[:2]:
             require_equal(apdu(ECHO, reader=name), "cafe9000", f"answer of {name}")
+        reader.require_no_violation()

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 
-SECONDS = 60.0  # for a program to start, do something short and end
+SECONDS = 40.0  # for a program to start, do something short and end
 
 
 class Failed(Exception):

@@ -134,22 +134,35 @@ class Attached(Program):
 
 
 class SimulatedReader(Attached):
-    """A reader of `scard sim`. It takes commands on its standard input."""
+    """A reader of `scard sim`. It takes commands on its standard input, and ends each answer by `ok` or `error: ...`."""
 
     def __init__(self, preset):
         super().__init__("scard", "sim", "--vhci", preset)
 
+    def obey(self, command):
+        """Has it do something; the lines it says about it."""
+        self.say(command)
+        lines = []
+        while not re.match("ok$|error: ", line := self.expect("").string):
+            lines.append(line)
+        require_equal(line, "ok", f"answer to {command!r}")
+        return lines
+
     def insert(self, slot=0):
-        self.say(f"insert {slot}")
+        self.obey(f"insert {slot}")
 
     def remove(self, slot=0):
-        self.say(f"remove {slot}")
+        self.obey(f"remove {slot}")
 
     def unplug(self):
-        self.say("unplug")
+        self.obey("unplug")
 
     def plug(self):
-        self.say("plug")
+        self.obey("plug")
+
+    def require_no_violation(self):
+        """The host has broken no rule of the specification so far."""
+        require_equal(self.obey("violations"), [], "rules that the host has broken")
 
 
 class UsbdCcid(Attached):
