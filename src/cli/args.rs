@@ -52,6 +52,10 @@ pub(crate) enum Command {
     Apdu(ApduOptions),
     /// Explains the class descriptor of every reader, and what follows from it
     Descriptor(DescriptorOptions),
+    /// Shows what this can do: waits for a card, talks to it, cancels a command that never ends
+    Demo(ReaderOption),
+    /// The simulated readers
+    Sim(SimOptions),
 }
 
 #[derive(Args, Debug, Default)]
@@ -79,6 +83,23 @@ pub(crate) struct DescriptorOptions {
     /// Explain these 54 bytes instead of a reader's
     #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim"])]
     pub(crate) hex: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SimOptions {
+    /// Name the presets, with a line about each
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    /// Put this one on the machine's USB, where any program finds it (Linux, as root, after
+    /// `modprobe vhci-hcd`). Prints `ready`, and stays until Ctrl-C, a signal or the end of
+    /// standard input, with status 0. Meanwhile takes lines there, each answered by `ok` or
+    /// `error: ...` in the end: insert [SLOT], remove [SLOT], unplug, plug, key KEY (digits, enter,
+    /// clear, cancel), log (what the device has seen), violations (rules that the host has
+    /// broken), forget (both)
+    #[arg(long, value_name = "PRESET")]
+    pub(crate) vhci: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -1,8 +1,9 @@
 //! How a command ends when it does not succeed.
 
 use scard::Error;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What the exit status tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +80,7 @@ impl Failure {
         self
     }
 
-    /// A call on `reader` has failed that was neither an exchange nor a connect.
+    /// A call on `reader` has failed that was not an exchange.
     pub(crate) fn of(error: Error, reader: &str) -> Self {
         match error {
             Error::Cancelled => Self::Interrupted,
@@ -93,15 +94,36 @@ impl Failure {
                     .hint("is it the right way round, and its contacts clean?")
             }
             Error::Timeout => Self::new(Exit::TimeLimit, format!("{reader}: time limit reached")),
-            Error::UnsupportedFeature | Error::NotTransacted | Error::CommError => {
-                let constant = error.constant();
-                Self::failed(format!("{reader}: {} ({constant})", lower(&error.to_string())))
-                    .hint("-vv shows every message on the wire")
-            }
             other => {
                 let constant = other.constant();
                 Self::failed(format!("{reader}: {} ({constant})", lower(&other.to_string())))
+                    .hint("-vv shows every message on the wire")
             }
+        }
+    }
+
+    /// An exchange with the card in `reader` has failed; `limit` was the caller's own.
+    pub(crate) fn of_exchange(error: Error, reader: &str, limit: Option<Duration>) -> Self {
+        match (error, limit) {
+            (Error::Cancelled, _) => {
+                Self::new(Exit::Interrupted, "interrupted: the command was cancelled")
+            }
+            (Error::Timeout, Some(limit)) => {
+                let seconds = limit.as_secs_f64();
+                let message = format!("time limit: no answer in {seconds} s; command cancelled");
+                Self::new(Exit::TimeLimit, message)
+            }
+            (Error::Timeout, None) => {
+                let message = "time limit: no answer in the time a card has; command cancelled";
+                Self::new(Exit::TimeLimit, message)
+            }
+            (Error::NoSmartcard, _) => Self::of(Error::RemovedCard, reader),
+            (Error::NotTransacted, _) => {
+                let message = "the exchange failed: the card fell silent, or the reader reported \
+                               an error";
+                Self::failed(message).hint("-vv shows every message on the wire")
+            }
+            (other, _) => Self::of(other, reader),
         }
     }
 
@@ -118,16 +140,22 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::Said { exit, message, hints } => {
-                eprintln!("scard: {message}");
-                for hint in hints {
-                    eprintln!("  {hint}");
-                }
+                complain(&format!("scard: {message}"), &hints);
                 ExitCode::from(exit as u8)
             }
             Self::Interrupted => ExitCode::from(Exit::Interrupted as u8),
             // As `scard list | head` is to end: quietly.
             Self::OutputGone => ExitCode::SUCCESS,
         }
+    }
+}
+
+/// Says something on standard error. That nobody may listen is no reason to panic.
+pub(crate) fn complain(message: &str, hints: &[String]) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "{message}");
+    for hint in hints {
+        let _ = writeln!(stderr, "  {hint}");
     }
 }
 

@@ -33,6 +33,7 @@ impl Lines {
             .name("input".into())
             .spawn(read)
             .map_err(|error| Failure::failed(format!("no thread to read the input: {error}")))?;
+        log::debug!("reading standard input");
         Ok(Self { lines, interrupt: interrupt.clone() })
     }
 

@@ -3,6 +3,7 @@
 mod apdu;
 mod args;
 mod atr;
+mod demo;
 mod descriptor;
 mod explain;
 mod failure;
@@ -12,8 +13,10 @@ mod interrupt;
 mod list;
 mod out;
 mod session;
+mod simulate;
 mod status;
 mod status_word;
+mod tap;
 mod watch;
 
 use args::{Arguments, Command};
@@ -53,6 +56,8 @@ fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
         Command::Atr(options) => atr::run(&readers, &interrupt, options, out),
         Command::Apdu(options) => apdu::run(&readers, &interrupt, options, out),
         Command::Descriptor(options) => descriptor::run(&readers, &interrupt, options, out),
+        Command::Demo(options) => demo::run(&readers, &interrupt, options, out),
+        Command::Sim(options) => simulate::run(&interrupt, options, out),
     }
 }
 

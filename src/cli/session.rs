@@ -2,6 +2,7 @@
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupt;
+use ifd::transport::Transport;
 use ifd::transport::sim::SimTransport;
 use scard::{Context, Error, ReaderInfo, ReaderState, Stack, State};
 use sim::Port;
@@ -38,7 +39,7 @@ impl Source<'_> {
         } else {
             let stack = Stack::empty();
             for name in self.presets {
-                attach(&stack, &Port::new(simulated(name)?))?;
+                attach(&stack, plug_in(simulated(name)?)?)?;
             }
             stack
         };
@@ -54,10 +55,14 @@ pub(crate) fn simulated(preset: &str) -> Result<sim::Reader, Failure> {
     })
 }
 
-/// Puts the device in `port` into the stack.
-fn attach(stack: &Stack, port: &Port<sim::Reader>) -> Result<(), Failure> {
-    let transport = SimTransport::new(port.clone())
-        .map_err(|error| Failure::failed(format!("simulated reader: {error}")))?;
+/// A transport onto a simulated reader.
+pub(crate) fn plug_in(reader: sim::Reader) -> Result<SimTransport<sim::Reader>, Failure> {
+    SimTransport::new(Port::new(reader))
+        .map_err(|error| Failure::failed(format!("simulated reader: {error}")))
+}
+
+/// Puts the reader behind `transport` into the stack.
+pub(crate) fn attach<T: Transport + 'static>(stack: &Stack, transport: T) -> Result<(), Failure> {
     let attached = stack.attach(transport);
     attached.map_err(|error| Failure::failed(format!("simulated reader: {error}")))
 }
@@ -144,6 +149,18 @@ impl Session {
                 let failure = Failure::usage("several readers have a card: say which by --reader");
                 Err(listing(failure, names))
             }
+        }
+    }
+
+    /// What has failed: a reader that is gone may have been given up.
+    pub(crate) fn explain(&self, failure: Failure, error: Error, reader: &str) -> Failure {
+        if !matches!(error, Error::UnknownReader | Error::ReaderUnavailable) {
+            return failure;
+        }
+        let unusable = self.stack.unusable_readers();
+        match unusable.iter().find(|unusable| reader.starts_with(&unusable.name)) {
+            Some(unusable) => Failure::nothing(format!("{reader}: {}", unusable.reason)),
+            None => failure,
         }
     }
 

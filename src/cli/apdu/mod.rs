@@ -4,14 +4,15 @@ mod exchange;
 mod script;
 
 use crate::cli::args::ApduOptions;
-use crate::cli::failure::{Exit, Failure, Outcome};
+use crate::cli::failure::{Exit, Failure, Outcome, complain};
 use crate::cli::hex::{Spaced, as_text, compact};
 use crate::cli::input::Lines;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::out::Out;
 use crate::cli::session::{Chosen, Session, Source};
 use crate::cli::status_word::StatusWord;
-use exchange::Exchange;
+pub(crate) use exchange::Exchange;
+
 use scard::{Card, Disposition, Error, Protocol, ShareMode};
 use script::Step;
 use serde_json::{Value, json};
@@ -97,8 +98,7 @@ impl<'a> Talk<'a> {
                     return Err(failure);
                 }
                 Err(Failure::Said { message, hints, .. }) => {
-                    eprintln!("{message}");
-                    hints.iter().for_each(|hint| eprintln!("  {hint}"));
+                    complain(&message, &hints);
                     self.recover();
                 }
                 other => other?,
@@ -112,8 +112,8 @@ impl<'a> Talk<'a> {
         if self.card.status2_owned() == Err(Error::ResetCard) {
             let protocols = self.options.protocol.into();
             match self.card.reconnect(ShareMode::Shared, protocols, Disposition::LeaveCard) {
-                Ok(()) => eprintln!("the card was reset"),
-                Err(error) => eprintln!("the card cannot be used any more: {error}"),
+                Ok(()) => complain("the card was reset", &[]),
+                Err(error) => complain(&format!("the card cannot be used: {error}"), &[]),
             }
         }
     }
@@ -178,35 +178,8 @@ impl<'a> Talk<'a> {
 
     fn failure(&self, error: Error) -> Failure {
         let reader = &self.reader.text;
-        match (error, self.options.timeout) {
-            (Error::Cancelled, _) => {
-                Failure::new(Exit::Interrupted, "interrupted: the command was aborted")
-            }
-            (Error::Timeout, Some(limit)) => Failure::new(
-                Exit::TimeLimit,
-                format!(
-                    "time limit: no answer within {} s; the command was aborted",
-                    limit.as_secs_f64()
-                ),
-            ),
-            (Error::Timeout, None) => Failure::new(
-                Exit::TimeLimit,
-                "time limit: the card did not answer in the time it has; the command was aborted",
-            ),
-            (Error::NoSmartcard | Error::RemovedCard, _) => {
-                Failure::nothing(format!("the card was removed from {reader}"))
-            }
-            (Error::ReaderUnavailable, _) => {
-                Failure::nothing(format!("{reader} is gone: unplugged, or it answers no more"))
-            }
-            (Error::NotTransacted, _) => {
-                let failure = Failure::failed(
-                    "the exchange failed: the card said nothing, or the reader reported an error",
-                );
-                failure.hint("-vv shows every message on the wire")
-            }
-            (other, _) => Failure::of(other, reader),
-        }
+        let failure = Failure::of_exchange(error, reader, self.options.timeout);
+        self.session.explain(failure, error, reader)
     }
 
     /// Leaves the card, and writes the JSON document: what was done until the end, however it came.
