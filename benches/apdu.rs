@@ -3,7 +3,7 @@
 //!
 //! `cargo bench`
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::indexing_slicing, clippy::panic)]
 
 use bytes::Bytes;
 use ccid::Instant;

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example select [HEX...]`
 
+#![allow(clippy::indexing_slicing)] // Within the length that the range was made from.
+
 use scard::{Context, Disposition, Protocols, Scope, ShareMode};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,5 +1,7 @@
 //! Cancel, through the whole stack on the simulated reader.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 mod common;
 
 use bytes::Bytes;
@@ -47,8 +49,11 @@ fn no_violations(bench: &Bench<Reader>) {
     assert!(violations.is_empty(), "{violations:?}");
 }
 
-/// The ABORT requests and PC_to_RDR_Abort messages seen: slot and bSeq.
-fn aborts(bench: &Bench<Reader>) -> (Vec<(u8, u8)>, Vec<(u8, u8)>) {
+/// Slots and bSeq of messages.
+type Seqs = Vec<(u8, u8)>;
+
+/// The ABORT requests and PC_to_RDR_Abort messages seen.
+fn aborts(bench: &Bench<Reader>) -> (Seqs, Seqs) {
     let (mut requests, mut messages) = (Vec::new(), Vec::new());
     for seen in bench.port.with(|reader| reader.seen().to_vec()) {
         match &seen.what {

@@ -1,6 +1,8 @@
 //! Recorded traces, replayed through the whole stack: strictly, so that what the host sends must
 //! be what it sent in the recording.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 mod common;
 
 use common::run;

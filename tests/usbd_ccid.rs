@@ -1,5 +1,7 @@
 //! The whole stack against usbd-ccid, which no one here wrote.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 mod common;
 
 use common::{Bench, run, until};

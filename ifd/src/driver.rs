@@ -95,6 +95,15 @@ impl<T: Transport> Driver<T> {
         &self.transport
     }
 
+    /// Resets the device, which no longer answers; see [`Transport::reset`]. The driver is of no
+    /// use afterwards.
+    pub fn reset_device(&mut self) {
+        match self.transport.reset() {
+            Ok(()) => info!("the device was reset"),
+            Err(error) => warn!("the device could not be reset: {error}"),
+        }
+    }
+
     /// The protocol's view of the reader.
     pub fn reader(&self) -> &Reader {
         &self.reader

@@ -5,7 +5,7 @@
 //! is made good by the next one.
 
 use crate::transport::usb::{self, Candidate};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use futures_core::Stream;
 use log::{debug, warn};
 use std::collections::HashMap;
@@ -33,13 +33,17 @@ pub enum Change {
     /// A reader is there.
     Arrived(Candidate),
     /// The reader with this [`Candidate::key`] is no longer there.
-    Left((String, u8, u8)),
+    Left(Key),
 }
+
+/// What names a reader: [`Candidate::key`].
+pub type Key = (String, u8, u8);
 
 /// Watches for as long as it lives.
 #[derive(Debug)]
 pub struct Watch {
-    stop: Option<Sender<()>>,
+    /// Readers to be forgotten; the thread ends with the channel.
+    forget: Option<Sender<Key>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,7 +54,7 @@ impl Watch {
     /// # Errors
     /// Those of starting a thread. A machine without USB is none: it has no readers.
     pub fn start(mut changed: impl FnMut(Change) + Send + 'static) -> std::io::Result<Self> {
-        let (stop, stopped) = bounded(0);
+        let (forget, forgotten) = unbounded();
         let (signal, woken) = bounded(1);
         // Watch first, then list: nothing falls between.
         let mut events = Events::new(signal);
@@ -58,14 +62,22 @@ impl Watch {
         refresh(&mut known, &mut changed);
         let thread = std::thread::Builder::new()
             .name("scard hot-plug".into())
-            .spawn(move || run(&mut events, &mut known, &mut changed, &stopped, &woken))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+            .spawn(move || run(&mut events, &mut known, &mut changed, &forgotten, &woken))?;
+        Ok(Self { forget: Some(forget), thread: Some(thread) })
+    }
+
+    /// Takes a reader that is still there for one that has just arrived: it is told again. Returns
+    /// at once.
+    pub fn forget(&self, key: Key) {
+        if let Some(forget) = &self.forget {
+            let _ = forget.send(key);
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.forget.take());
         if let Some(thread) = self.thread.take() {
             // The callback may be what drops the watch.
             if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
@@ -77,9 +89,9 @@ impl Drop for Watch {
 
 fn run(
     events: &mut Events,
-    known: &mut HashMap<(String, u8, u8), Candidate>,
+    known: &mut HashMap<Key, Candidate>,
     changed: &mut impl FnMut(Change),
-    stopped: &Receiver<()>,
+    forgotten: &Receiver<Key>,
     woken: &Receiver<()>,
 ) {
     loop {
@@ -89,7 +101,13 @@ fn run(
             refresh(known, changed);
         }
         select! {
-            recv(stopped) -> _ => return,
+            recv(forgotten) -> key => match key {
+                Ok(key) => {
+                    known.remove(&key);
+                    refresh(known, changed);
+                }
+                Err(_) => return,
+            },
             recv(woken) -> _ => {}
             default(period) => refresh(known, changed),
         }
@@ -97,7 +115,7 @@ fn run(
 }
 
 /// Tells how the list differs from what was known.
-fn refresh(known: &mut HashMap<(String, u8, u8), Candidate>, changed: &mut impl FnMut(Change)) {
+fn refresh(known: &mut HashMap<Key, Candidate>, changed: &mut impl FnMut(Change)) {
     let listed = match usb::readers() {
         Ok(listed) => listed,
         Err(error) => {

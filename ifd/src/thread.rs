@@ -141,6 +141,10 @@ impl Handle {
         let run = move || {
             let mut worker = Worker::new(transport, options, clock, received);
             let end = worker.run(&mut events);
+            if end == Error::Unresponsive {
+                worker.driver.reset_device();
+            }
+            // Gone is told when the device is free for the next one to open.
             drop(worker);
             events.tell(ReaderEvent::Gone(end));
         };

@@ -27,6 +27,10 @@ pub(crate) use slot::{CardState, Holder, SlotEntry, SlotId};
 /// How long opening the stack waits until what is in the readers is known.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
+/// A reader that stops answering within this time of having been reset and opened again is left
+/// alone.
+const RETRY_TIME: Duration = Duration::from_secs(60);
+
 /// A reader that is plugged in and cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnusableReader {
@@ -179,7 +183,7 @@ impl Stack {
             }
             state.readers()
         };
-        drop(self.inner.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.inner.stop_watching();
         for reader in readers {
             reader.close();
         }
@@ -213,7 +217,7 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        drop(self.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.stop_watching();
         let readers = self.lock().readers();
         for reader in readers {
             reader.close();
@@ -254,6 +258,8 @@ pub(crate) struct StackState {
     /// Index numbers of devices in use, and where on USB they are.
     devices: BTreeMap<usize, Option<UsbKey>>,
     unusable: BTreeMap<UsbKey, UnusableReader>,
+    /// Readers that stopped answering and were opened again, and when.
+    retried: HashMap<UsbKey, Instant>,
     pub(crate) contexts: HashMap<u64, ContextEntry>,
     pub(crate) handles: HashMap<u64, HandleEntry>,
     /// Readers that came or went, for the PnP name.
@@ -268,6 +274,7 @@ impl StackState {
             slots: Vec::new(),
             devices: BTreeMap::new(),
             unusable: BTreeMap::new(),
+            retried: HashMap::new(),
             contexts: HashMap::new(),
             handles: HashMap::new(),
             changes: 1,
@@ -327,6 +334,12 @@ impl Inner {
     pub(crate) fn lock(&self) -> MutexGuard<'_, StackState> {
         // Nothing is left half done by a panic while it is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop_watching(&self) {
+        // Not while it is locked: the watch's thread is waited for.
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(watch);
     }
 
     fn add<T: Transport + 'static>(
@@ -431,7 +444,7 @@ impl Inner {
     /// ends them at once, here.
     fn reader_event(self: &Arc<Self>, index: usize, event: ReaderEvent) {
         debug!("reader {index}: {event:?}");
-        let mut to_power = None;
+        let (mut to_power, mut retry) = (None, None);
         let mut state = self.lock();
         match event {
             ReaderEvent::Presence { slot, present } => {
@@ -465,10 +478,15 @@ impl Inner {
             ReaderEvent::HardwareError { slot, code } => {
                 warn!("reader {index}, {slot}: hardware error {code:02X}h");
             }
-            ReaderEvent::Gone(error) => state.remove_device(index, &error),
+            ReaderEvent::Gone(error) => retry = state.remove_device(index, &error),
             _ => {}
         }
         drop(state);
+        if let Some(key) = retry {
+            if let Some(watch) = &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
+                watch.forget(key);
+            }
+        }
         self.settled.notify_all();
         if let Some((id, reader, slot)) = to_power {
             self.power_up(id, &reader, slot);
@@ -503,28 +521,36 @@ impl StackState {
         self.slots.iter_mut().find(|slot| slot.index == index && slot.number.0 == number)
     }
 
-    fn remove_device(&mut self, index: usize, error: &ccid::Error) {
+    /// Removes a device and its slots. Gives its key if it is to be opened again: it had stopped
+    /// answering, has been reset, and this is not the second time in short.
+    fn remove_device(&mut self, index: usize, error: &ccid::Error) -> Option<UsbKey> {
         info!("reader {index} is gone: {error}");
         let key = self.devices.remove(&index).flatten();
-        let gone: Vec<_> =
-            self.slots.iter().filter(|slot| slot.index == index).map(|slot| slot.id).collect();
-        let name = self.slots.iter().find(|slot| slot.index == index).map(|slot| {
-            (naming::friendly(slot.reader.info()), {
-                let info = slot.reader.info();
-                (info.vendor_id, info.product_id)
-            })
-        });
+        let slots = self.slots.iter().filter(|slot| slot.index == index);
+        let gone: Vec<_> = slots.map(|slot| slot.id).collect();
+        let info = self.slots.iter().find(|slot| slot.index == index);
+        let info = info.map(|slot| slot.reader.info().clone());
         self.slots.retain(|slot| slot.index != index);
-        if let (ccid::Error::Unresponsive, Some(key), Some((name, ids))) = (error, key, name) {
-            let reason = OpenError::System("it does not answer any more: plug it in again".into());
-            self.unusable.insert(key, UnusableReader { name, ids, reason });
-        }
         for id in gone {
             self.mark_handles(id, Standing::Removed, None);
             self.notify(Some(id));
         }
         self.changes = self.changes.wrapping_add(1);
         self.notify(None);
+        if *error != ccid::Error::Unresponsive {
+            return None;
+        }
+        let (key, info) = (key?, info?);
+        let now = Instant::now();
+        let last = self.retried.insert(key.clone(), now);
+        if last.is_none_or(|last| now - last > RETRY_TIME) {
+            return Some(key);
+        }
+        let name = naming::friendly(&info);
+        let ids = (info.vendor_id, info.product_id);
+        let reason = OpenError::System("it does not answer any more: plug it in again".into());
+        self.unusable.insert(key, UnusableReader { name, ids, reason });
+        None
     }
 
     /// The transaction at `slot` ends, whoever holds it.

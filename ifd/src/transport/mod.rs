@@ -155,4 +155,15 @@ pub trait Transport: Send {
     /// # Errors
     /// The transfer error of the request.
     fn clear_halt(&mut self, pipe: Pipe) -> Result<(), TransferError>;
+
+    /// Resets the device: the last resort for one that answers nothing any more. The transport is
+    /// of no use afterwards; the device has to be opened anew. Blocks for as long as the system
+    /// takes for it.
+    ///
+    /// # Errors
+    /// [`TransferError::System`] where a transport cannot do that.
+    fn reset(&mut self) -> Result<(), TransferError> {
+        const NOT_SUPPORTED: TransferError = TransferError::System(95);
+        Err(NOT_SUPPORTED)
+    }
 }

@@ -183,7 +183,8 @@ impl Candidate {
             .detach_and_claim_interface(self.interface)
             .wait()
             .map_err(|error| self.error(&error))?;
-        UsbTransport::new(found, (bulk_out, bulk_in), interface).map_err(|error| self.error(&error))
+        UsbTransport::new(found, (bulk_out, bulk_in), device, interface)
+            .map_err(|error| self.error(&error))
     }
 
     /// The interface's descriptors, from the open device.

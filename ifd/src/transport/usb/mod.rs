@@ -33,6 +33,7 @@ type ControlTransfer = Pin<Box<dyn Future<Output = Result<Bytes, TransferError>>
 /// The four pipes of a CCID interface on real USB.
 pub struct UsbTransport {
     info: DeviceInfo,
+    device: nusb::Device,
     interface: Interface,
     control: VecDeque<ControlTransfer>,
     bulk_out: Queue<Bulk, Out>,
@@ -47,6 +48,7 @@ impl UsbTransport {
     fn new(
         found: CcidInterface,
         (bulk_out, bulk_in): (u8, u8),
+        device: nusb::Device,
         interface: Interface,
     ) -> Result<Self, nusb::Error> {
         let bulk_out = Queue::new(interface.endpoint(bulk_out)?);
@@ -57,6 +59,7 @@ impl UsbTransport {
         };
         Ok(Self {
             info: found.info,
+            device,
             interface,
             control: VecDeque::new(),
             bulk_out,
@@ -235,5 +238,12 @@ impl Transport for UsbTransport {
             (Pipe::Interrupt, Some(interrupt)) => interrupt.clear_halt(),
             (Pipe::Interrupt, None) | (Pipe::Control, _) => Ok(()),
         }
+    }
+
+    fn reset(&mut self) -> Result<(), TransferError> {
+        self.device.reset().wait().map_err(|error| match error.kind() {
+            nusb::ErrorKind::Disconnected => TransferError::Disconnected,
+            _ => TransferError::System(error.os_error().unwrap_or(0)),
+        })
     }
 }
