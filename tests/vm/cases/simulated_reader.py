@@ -22,7 +22,7 @@ with check("Ctrl-C aborts the running command, and the device sees the whole Abo
             wire.wait_for_command(NEVER)
             program.interrupt()
             program.wait(within=3, status=INTERRUPTED)
-            require_abort(wire)
+            require_abort(wire, NEVER)
         require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
         reader.require_no_violation()
 
@@ -64,7 +64,7 @@ with check("a command on one slot is aborted and the others go on"):
             require(program.process.poll() is None, "it has ended by itself")
             program.interrupt()
             program.wait(within=3, status=INTERRUPTED)
-            require_abort(wire, slot=1)
+            require_abort(wire, NEVER, slot=1)
         for name in slots[:2]:
             require_equal(apdu(ECHO, reader=name), "cafe9000", f"answer of {name}")
         reader.require_no_violation()

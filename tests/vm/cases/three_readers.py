@@ -6,6 +6,12 @@ from lib.cli import INTERRUPTED, Watch, apdu, apdus, has_card, start_apdu, statu
 
 NEVER = "00160000"
 
+
+def serial(name):
+    """A reader's name without the two numbers at its end: how many there were before it is nothing that lasts."""
+    return name.rsplit(" ", 2)[0]
+
+
 with check("three names, each its own"):
     readers = wait_for_readers(3)
     require_equal(len(set(readers)), 3, f"names in {readers}")
@@ -60,5 +66,5 @@ with check("a reader unplugged leaves the others, and comes back under its name"
         require_equal(watch.card_inserted()["reader"], readers[1], "reader with the card")
         reader_unplug(gone)
         watch.reader_removed()
-    require_equal(set(wait_for_readers(2)), {readers[0], readers[2]}, "readers left")
-    require_equal(apdu("0010000001EA", reader=readers[2]), "ea9000", "answer of another")
+    require_equal({serial(name) for name in wait_for_readers(2)}, {serial(readers[0]), serial(readers[2])}, "readers left")
+    require_equal(apdu("0010000001EA", reader=serial(readers[2])), "ea9000", "answer of another")

@@ -33,7 +33,7 @@ with check("Ctrl-C aborts the running command, and the device sees the whole Abo
             wire.wait_for_command(NEVER)
             program.interrupt()
             program.wait(within=3, status=INTERRUPTED)
-            require_abort(wire)
+            require_abort(wire, NEVER)
         require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
 
 with check("unplugged in the middle of a command"):

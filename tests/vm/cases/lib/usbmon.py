@@ -1,4 +1,5 @@
 """What goes over the USB of the machine, as the kernel sees it (usbmon's text interface): nobody under test writes it."""
+import itertools
 import os
 import pathlib
 import re
@@ -48,20 +49,24 @@ class Wire(Program):
         return found
 
 
-def require_abort(wire, slot=0):
-    """One Abort sequence has been sent: request, then message, same slot, same fresh sequence number."""
-    def both():
-        return wire.abort_requests() and wire.messages(ABORT_MESSAGE)
+def require_abort(wire, command, slot=0):
+    """The command (hexadecimal) was aborted: by a request and then a message of the same slot and fresh sequence number.
+
+    There may be more Aborts later, of the driver's own exchanges to bring the reader back in step; each is whole.
+    """
     try:
-        wait_until(both, "a whole Abort on the USB", within=5)  # what is recorded comes through a pipe
-        requests, messages = wire.abort_requests(), wire.messages(ABORT_MESSAGE)
-        require_equal((len(requests), len(messages)), (1, 1), "number of ABORT requests and PC_to_RDR_Abort messages")
-        (request_at, *request), (message_at, message) = requests[0], messages[0]
-        require_equal(request, list(message[5:7]), "slot and sequence number of request, and of message")
-        require_equal(request[0], slot, "slot of the Abort")
-        require(request_at < message_at, "the message was sent before the request")
-        aborted = [data[6] for at, data in wire.messages(XFR_BLOCK) if at < request_at and data[5] == slot][-1]
-        require(request[1] != aborted, f"the Abort has the sequence number of the aborted command, {aborted}")
+        wait_until(lambda: wire.messages(ABORT_MESSAGE), "a whole Abort on the USB", within=5)  # it comes through a pipe
+        commands, requests, messages = wire.messages(XFR_BLOCK), wire.abort_requests(), wire.messages(ABORT_MESSAGE)
+        wanted = bytes.fromhex(command)
+        sent_at, aborted = next((at, data) for at, data in commands if data[5] == slot and wanted in data[HEADER:])
+        for (request_at, *request), (message_at, message) in itertools.zip_longest(requests, messages, fillvalue=(0, None)):
+            require(message, f"an ABORT request without its message: {request}")
+            require_equal(request, list(message[5:7]), "slot and sequence number of request, and of message")
+            require_equal(request[0], slot, "slot of the Abort")
+            require(request_at < message_at, "the message was sent before the request")
+        (first_at, _, first_sequence), *_ = requests
+        require(sent_at < first_at, "the Abort was sent before the command")
+        require(first_sequence != aborted[6], f"the Abort has the sequence number of the aborted command, {aborted[6]}")
     except Failed as e:
         shown = [line for line in wire.text("out").splitlines() if re.search(" [SC] (Co|B[io]):", line)]
         raise Failed("\n".join([str(e), *shown])) from None
