@@ -178,7 +178,7 @@ fn exit_statuses_tell_what_was_wrong() {
         (&["apdu", "--sim", "00 1x"], 2, "column 5"),
         (&["apdu", "--sim", "00A4"], 2, "at least 4"),
         (&["apdu", "--sim", "-", SELECT], 2, "stands alone"),
-        (&["list", "--sim=nonsense"], 2, "nonsense"),
+        (&["list", "--sim", "nonsense"], 2, "no simulated reader is called \"nonsense\""),
         (&["sim", "--vhci", "nonsense"], 2, "nonsense"),
         (&["apdu"], 2, "required"),
         (&["apdu", "--timeout", "0", SELECT], 2, "no time"),

@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::cli::failure::EXIT_HELP;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use scard::Protocols;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -17,8 +17,8 @@ pub(crate) struct Arguments {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Use a simulated reader instead of those on USB (`scard sim --list` names the presets);
-    /// repeat it for several readers
+    /// Use a simulated reader instead of those on USB: PRESET (`scard sim --list` names them) or the
+    /// default one; repeat it for several readers
     #[arg(
         long,
         global = true,
@@ -87,17 +87,24 @@ pub(crate) struct DescriptorOptions {
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
+#[command(after_help = "\
+--vhci prints `ready` once the device is on the USB, takes lines on standard input, answers each by \
+what there is to say and `ok` or `error: ...`, and ends with status 0:
+
+  insert [SLOT]  put the card back, or a new one
+  remove [SLOT]  take the card out
+  unplug, plug   the reader itself
+  key KEY        press digits, enter, clear or cancel on the PIN pad
+  log            what the device has seen, PINs left out
+  violations     rules that the host has broken
+  forget         both of these")]
 pub(crate) struct SimOptions {
     /// Name the presets, with a line about each
     #[arg(long)]
     pub(crate) list: bool,
 
     /// Put this one on the machine's USB, where any program finds it (Linux, as root, after
-    /// `modprobe vhci-hcd`). Prints `ready`, and stays until Ctrl-C, a signal or the end of
-    /// standard input, with status 0. Meanwhile takes lines there, each answered by `ok` or
-    /// `error: ...` in the end: insert [SLOT], remove [SLOT], unplug, plug, key KEY (digits, enter,
-    /// clear, cancel), log (what the device has seen), violations (rules that the host has
-    /// broken), forget (both)
+    /// `modprobe vhci-hcd`), until Ctrl-C, a signal or the end of standard input
     #[arg(long, value_name = "PRESET")]
     pub(crate) vhci: Option<String>,
 }
@@ -162,12 +169,12 @@ impl Arguments {
     }
 }
 
-/// `--sim NAME` becomes `--sim=NAME` where NAME is a preset: otherwise what follows a bare `--sim`
-/// would be taken for one.
+/// `--sim NAME` becomes `--sim=NAME` where NAME looks like a preset's: otherwise whatever follows a
+/// bare `--sim` would be taken for one.
 fn join_presets(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut joined: Vec<OsString> = Vec::new();
     for word in words {
-        let preset = word.to_str().filter(|name| sim::presets::names().any(|(n, _)| n == *name));
+        let preset = word.to_str().filter(|word| looks_like_preset(word));
         match (joined.last_mut(), preset) {
             (Some(last), Some(preset)) if last == "--sim" => {
                 last.push("=");
@@ -179,6 +186,16 @@ fn join_presets(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     joined
 }
 
+/// Neither a subcommand nor hexadecimal: a preset, or one with a slip, which is then told as such.
+fn looks_like_preset(word: &str) -> bool {
+    let command = Arguments::command();
+    command.find_subcommand(word).is_none()
+        && word != "help"
+        && word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && word.contains(|c: char| !c.is_ascii_hexdigit())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     let limit = Duration::try_from_secs_f64(seconds).map_err(|_| "not a time".to_owned())?;
@@ -188,7 +205,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn read(line: &str) -> Arguments {
         let words = std::iter::once("scard").chain(line.split(' ')).map(OsString::from);
@@ -207,11 +223,20 @@ mod tests {
             ("list --sim", &["default"]),
             ("--sim list", &["default"]),
             ("list --sim empty", &["empty"]),
+            ("list --sim emty", &["emty"]),
+            ("apdu --sim deadbeef", &["default"]),
             ("list --sim=empty --sim", &["empty", "default"]),
             ("apdu --sim 00A40000", &["default"]),
             ("apdu --sim three-slots --sim empty 00A40000", &["three-slots", "empty"]),
         ] {
             assert_eq!(read(line).sim, presets, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_preset_is_recognised() {
+        for (name, _) in sim::presets::names() {
+            assert!(looks_like_preset(name), "{name}");
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum Exit {
 /// The part of the help that explains [`Exit`].
 pub(crate) const EXIT_HELP: &str = "\
 Exit status:
-    0  done
+    0  done; whatever status word the card gave, unless --check is given
     1  the card or the reader said no, or something failed
     2  the command line or the input is wrong
     3  no reader or no card, or it was taken away

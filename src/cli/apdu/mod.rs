@@ -87,6 +87,7 @@ impl<'a> Talk<'a> {
 
     /// Lines as they are typed; what fails is told, and the next line has its chance.
     fn typed(&mut self, interrupt: &Interrupt) -> Outcome {
+        complain("one APDU a line; Ctrl-D ends", &[]);
         let lines = Lines::read(interrupt)?;
         let mut number = 0;
         while let Some(line) = lines.next()? {
