@@ -4,7 +4,7 @@ use super::atr::{AtrBuilder, AtrInfo};
 use super::files::FileSystem;
 use super::instructions::Instructions;
 use super::response::{Received, Responder};
-use super::{Card, Pace, Protocol, Reaction, Reset};
+use super::{Card, Pace, Protocol, Reaction, Reset, rate};
 use bytes::Bytes;
 use ccid::descriptor::Voltages;
 
@@ -162,7 +162,8 @@ impl FileCard {
         }
         // A rate the card does not have is left out of the response: the default one holds.
         let pps1 = rest.first().copied().filter(|_| pps0 & 0x10 != 0);
-        let agreed = pps1.filter(|pps1| *pps1 == 0x11 || Some(*pps1) == self.info.fi_di);
+        let offered = self.info.fi_di.unwrap_or(rate::DEFAULT);
+        let agreed = pps1.filter(|pps1| rate::agrees(offered, *pps1));
         let mut response = vec![0xFF, number | if agreed.is_some() { 0x10 } else { 0 }];
         response.extend(agreed);
         response.push(response.iter().fold(0, |sum, byte| sum ^ byte));

@@ -5,13 +5,23 @@
 
 pub mod apdu;
 pub mod atr;
+mod contacts;
 mod file_card;
 mod files;
 mod instructions;
+mod line_card;
+pub mod rate;
 mod response;
+mod t0;
+mod t1;
 
+pub use contacts::{Contacts, Misuse, Signal};
 pub use file_card::{APPLICATION, FileCard};
 pub use files::FileSystem;
+pub use line_card::{LineCard, PpsBehaviour};
+pub use t0::Acknowledge;
+pub(crate) use t1::ifs_request;
+pub use t1::{Fault, Faults};
 
 use bytes::Bytes;
 use ccid::descriptor::Voltages;
@@ -131,6 +141,12 @@ pub trait Card: Send {
     fn voltages(&self) -> Voltages {
         Voltages::V5 | Voltages::V3 | Voltages::V1_8
     }
+
+    /// The card as its contacts show it, character by character. None: it knows commands only; a
+    /// reader that deals in characters or blocks puts it into a [`LineCard`].
+    fn contacts(&mut self) -> Option<&mut dyn Contacts> {
+        None
+    }
 }
 
 impl<C: Card + ?Sized> Card for Box<C> {
@@ -152,5 +168,9 @@ impl<C: Card + ?Sized> Card for Box<C> {
 
     fn voltages(&self) -> Voltages {
         (**self).voltages()
+    }
+
+    fn contacts(&mut self) -> Option<&mut dyn Contacts> {
+        (**self).contacts()
     }
 }
