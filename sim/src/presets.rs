@@ -1,10 +1,12 @@
 //! Simulated readers by name, ready to be plugged in.
 
-use crate::FileCard;
-use crate::card::{Pace, Protocol};
-use crate::reader::{AbortBehaviour, Level, OnRemoval, Reader, ReaderBuilder};
+use crate::card::atr::AtrBuilder;
+use crate::card::{Acknowledge, Fault, Faults, LineCard, Pace, PpsBehaviour, Protocol};
+use crate::reader::{AbortBehaviour, FailureMessage, Level, OnRemoval, Reader, ReaderBuilder};
+use crate::{Card, FileCard};
 use ccid::Slot;
-use ccid::descriptor::PinSupport;
+use ccid::descriptor::{Features, PinSupport};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// A reader that can be had by its name.
@@ -32,17 +34,18 @@ impl std::fmt::Debug for Preset {
 
 /// The reader of that name, newly made; None if there is none.
 pub fn by_name(name: &str) -> Option<Reader> {
-    PRESETS.iter().find(|preset| preset.name == name).map(|preset| preset.builder().build())
+    all().iter().find(|preset| preset.name == name).map(|preset| preset.builder().build())
 }
 
 /// All presets.
 pub fn all() -> &'static [Preset] {
-    PRESETS
+    static ALL: LazyLock<Vec<Preset>> = LazyLock::new(|| [PRESETS, LINE].concat());
+    &ALL
 }
 
 /// Name and description of each preset.
 pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
-    PRESETS.iter().map(|preset| (preset.name, preset.description))
+    all().iter().map(|preset| (preset.name, preset.description))
 }
 
 const SLOT: Slot = Slot(0);
@@ -95,6 +98,10 @@ const PRESETS: &[Preset] = presets! {
         Reader::builder().card(SLOT, FileCard::t1().pace(0xB0, Pace::Never));
     "slow", "a card that asks ten times for 500 ms more on READ BINARY",
         Reader::builder().card(SLOT, FileCard::t1().pace(0xB0, SLOW));
+    "eight-slots", "eight slots that may all be busy, TPDU level, a T=0 card in each (sysmoOCTSIM)",
+        (0..8).fold(Reader::builder().level(Level::Tpdu).slots(8), |reader, slot| {
+            reader.card(Slot(slot), FileCard::t0())
+        });
     "insert-later", "empty; a card comes after 2 s and goes after 10 s",
         Reader::builder()
             .insert_after(Duration::from_secs(2), SLOT, FileCard::t1())
@@ -121,9 +128,131 @@ const PRESETS: &[Preset] = presets! {
         aborts(AbortBehaviour::LateFailure(Duration::from_millis(50)));
     "abort-late-answer", "the real answer comes 50 ms after the answer to Abort",
         aborts(AbortBehaviour::LateAnswer(Duration::from_millis(50)));
+    "failures-foreign", "empty; commands fail by a message of type 6Ch (usbd-ccid)",
+        Reader::builder().failure_message(FailureMessage::Foreign);
     "abort-unasked", "commands fail with CMD_ABORTED by themselves after 500 ms",
         aborts(AbortBehaviour::Unasked(Duration::from_millis(500)));
 };
+
+/// Presets whose host meets the card's contacts: TPDU level with T=1, and character level.
+const LINE: &[Preset] = presets! {
+    "t1-tpdu", "TPDU level with a T=1 card, LRC",
+        tpdu(FileCard::t1());
+    "t1-tpdu-crc", "TPDU level with a T=1 card, CRC",
+        tpdu(FileCard::t1().atr(&t1_atr(0xFE, true)));
+    "t1-tpdu-short", "TPDU level with a T=1 card that takes 16 bytes in a block: chains",
+        tpdu(FileCard::t1().atr(&t1_atr(0x10, false)));
+    "t1-tpdu-auto-ifsd", "TPDU level with a T=1 card; the reader tells its IFSD by itself",
+        tpdu(FileCard::t1()).features(LINE_FEATURES | Features::AUTO_IFSD);
+    "t1-tpdu-manual", "TPDU level with a T=1 card, CRC; parameters are the host's business",
+        tpdu(FileCard::t1().atr(&t1_atr(0xFE, true))).features(Features::AUTO_VOLTAGE);
+    "t1-wtx", "t1-tpdu with a card that asks five times for twice its waiting time on READ BINARY",
+        tpdu(FileCard::t1().pace(0xB0, WTX));
+    "t1-wtx-storm", "t1-tpdu with a card that asks for more time for ever on READ BINARY",
+        tpdu(FileCard::t1().pace(0xB0, WTX_FOR_EVER));
+    "t1-silent", "t1-tpdu with a card that falls silent on READ BINARY",
+        tpdu(FileCard::t1().pace(0xB0, Pace::Mute));
+    "t0-character", "character level with a T=0 card",
+        characters(FileCard::t0());
+    "t0-character-one", "character level with a T=0 card that takes and gives byte by byte, with NULLs",
+        characters(LineCard::new(FileCard::t0()).acknowledge(Acknowledge::One).nulls(1));
+    "t1-character", "character level with a T=1 card, LRC",
+        characters(FileCard::t1());
+    "t1-character-crc", "character level with a T=1 card, CRC",
+        characters(FileCard::t1().atr(&t1_atr(0xFE, true)));
+    "pps", "TPDU level with a card of T=0 and T=1 that agrees to 125 000 bit/s",
+        tpdu(both());
+    "pps-character", "pps at character level",
+        characters(both());
+    "pps-too-fast", "pps with a card that is faster than the reader",
+        tpdu(FileCard::new(&[Protocol::T0, Protocol::T1]).atr(&fast_atr(0x97)));
+    "pps-specific", "TPDU level with a T=1 card in specific mode at 125 000 bit/s: no PPS",
+        tpdu(FileCard::t1().atr(&specific_atr()));
+    "pps-keeps-rate", "pps with a card that agrees to the protocol only",
+        tpdu(LineCard::new(both()).pps(PpsBehaviour::KeepsRate));
+    "pps-mute", "pps with a card that does not answer PPS",
+        tpdu(LineCard::new(both()).pps(PpsBehaviour::Mute));
+    "pps-wrong", "pps with a card that answers PPS with a wrong check byte",
+        tpdu(LineCard::new(both()).pps(PpsBehaviour::Answers(vec![0xFF, 0x11, 0x95, 0x00])));
+    "pps-by-reader", "TPDU level; the reader does PPS by the parameters that are set",
+        tpdu(both()).features(LINE_FEATURES | Features::AUTO_PPS);
+    "t1-faults-check", "t1-tpdu; the third block of the card's has a wrong LRC",
+        third(Fault::BadCheck);
+    "t1-faults-parity", "t1-tpdu; the third block comes with a parity error",
+        third(Fault::Parity);
+    "t1-faults-mute", "t1-tpdu; the third block does not come",
+        third(Fault::Mute);
+    "t1-faults-mute-for-good", "t1-tpdu; mute from the third block on until a reset",
+        third(Fault::MuteForGood);
+    "t1-faults-deaf", "t1-tpdu; the card does not hear what the third block would answer",
+        third(Fault::Deaf);
+    "t1-faults-sequence", "t1-tpdu; the third block has the wrong sequence number",
+        third(Fault::WrongSequence);
+    "t1-faults-nad", "t1-tpdu; the third block has NAD 11h",
+        third(Fault::Nad(0x11));
+    "t1-faults-len", "t1-tpdu; the third block has LEN FFh",
+        third(Fault::Length255);
+    "t1-faults-long", "t1-tpdu; the third block is longer than IFSD",
+        third(Fault::LongerThanIfsd);
+    "t1-faults-truncated", "t1-tpdu; the third block lacks its last byte",
+        third(Fault::Truncated);
+    "t1-faults-pcb", "t1-tpdu; the third block has the PCB 9Fh",
+        third(Fault::Pcb(0x9F));
+    "t1-faults-r-block", "t1-tpdu; an R-block comes instead of the third block",
+        third(Fault::RBlock);
+    "t1-faults-resynch", "t1-tpdu; from the third block on the card wants S(RESYNCH request)",
+        third(Fault::Resynch);
+    "t1-faults-ifs", "t1-tpdu; S(IFS request) for 16 bytes before the third block",
+        third(Fault::Ifs(16));
+    "t1-faults-ifs-0", "t1-tpdu; S(IFS request) for 0 bytes before the third block",
+        third(Fault::Ifs(0));
+    "t1-faults-ifs-255", "t1-tpdu; S(IFS request) for 255 bytes before the third block",
+        third(Fault::Ifs(255));
+    "t1-faults-abort", "t1-tpdu; the card aborts the chain at the third block",
+        third(Fault::Abort);
+    "t1-faults-random", "t1-tpdu; one block of five is lost or bent",
+        tpdu(LineCard::new(FileCard::t1()).faults(Faults::random(1, 5)));
+    "t1-faults-always", "t1-tpdu; every block has a wrong LRC",
+        tpdu(LineCard::new(FileCard::t1()).faults(Faults::none().always(Fault::BadCheck)));
+};
+
+const LINE_FEATURES: Features = Features::AUTO_PARAMETERS_FROM_ATR
+    .union(Features::AUTO_VOLTAGE)
+    .union(Features::AUTO_CLOCK)
+    .union(Features::AUTO_BAUD_RATE);
+
+const WTX: Pace = Pace::Extend { periods: 5, period: Duration::from_secs(2), multiplier: 2 };
+const WTX_FOR_EVER: Pace =
+    Pace::ExtendForEver { period: Duration::from_millis(200), multiplier: 1 };
+
+fn tpdu(card: impl Card + 'static) -> ReaderBuilder {
+    Reader::builder().level(Level::Tpdu).card(SLOT, card)
+}
+
+fn characters(card: impl Card + 'static) -> ReaderBuilder {
+    Reader::builder().level(Level::Character).card(SLOT, card)
+}
+
+fn both() -> FileCard {
+    FileCard::new(&[Protocol::T0, Protocol::T1])
+}
+
+/// A T=1 card one of whose blocks, the third, is not what it should be.
+fn third(fault: Fault) -> ReaderBuilder {
+    tpdu(LineCard::new(FileCard::t1()).faults(Faults::at(3, fault)))
+}
+
+fn t1_atr(ifsc: u8, crc: bool) -> Vec<u8> {
+    AtrBuilder::new(&[Protocol::T1], b"scard").fi_di(0x95).t1(ifsc, 0x45, crc).build()
+}
+
+fn fast_atr(ta1: u8) -> Vec<u8> {
+    AtrBuilder::new(&[Protocol::T0, Protocol::T1], b"scard").fi_di(ta1).build()
+}
+
+fn specific_atr() -> Vec<u8> {
+    AtrBuilder::new(&[Protocol::T1], b"scard").fi_di(0x95).specific_mode(0x81).build()
+}
 
 const SLOW: Pace = Pace::Extend { periods: 10, period: Duration::from_millis(500), multiplier: 2 };
 

@@ -3,6 +3,7 @@
 use super::Reader;
 use super::exchange::{Chain, Task};
 use super::journal::Rule;
+use super::line::Line;
 use super::parameters::Parameters;
 use super::slot::{Activated, CardWork, Contents, SlotState, Work};
 use crate::card::atr::AtrInfo;
@@ -74,8 +75,8 @@ impl Reader {
         let not_supported = self.status_of(slot, SlotError::CmdNotSupported);
         match *command {
             Command::IccPowerOn { power_select } => self.power_on(slot, power_select),
-            Command::XfrBlock { level_parameter, data, .. } => {
-                self.xfr_block(slot, seq, level_parameter, data)
+            Command::XfrBlock { bwi, level_parameter, data } => {
+                self.xfr_block(slot, seq, bwi, level_parameter, data)
             }
             Command::Secure { level_parameter, data, .. } => {
                 self.secure(slot, seq, level_parameter, data)
@@ -86,6 +87,7 @@ impl Reader {
                 if parameters.is_err() {
                     self.violation(who, Rule::BadContent);
                 }
+                let parameters = parameters.and_then(|parameters| self.can_set(who, parameters));
                 self.parameters(slot, parameters.map(Some))
             }
             Command::GetParameters => self.parameters(slot, Ok(None)),
@@ -185,19 +187,25 @@ impl Reader {
         };
         let protocol = first_protocol(&mut card, &info, class.protocols, class.features);
         let shown = protocol.unwrap_or(Protocol::T0);
-        let parameters = if class.features.contains(Features::AUTO_PARAMETERS_FROM_ATR) {
+        let mut parameters = if class.features.contains(Features::AUTO_PARAMETERS_FROM_ATR) {
             Parameters::from_atr(&info, shown)
         } else {
             Parameters::default(shown)
         };
+        if let (Some(contacts), true) = (card.contacts(), self.config.level.is_line()) {
+            // Until there has been a PPS exchange.
+            parameters = parameters.with_fi_di(contacts.fi_di());
+        }
         let clock = ClockStatus::Running;
-        state.contents = Contents::Active(card, Activated { info, protocol, parameters, clock });
+        let line = Line::default();
+        state.contents =
+            Contents::Active(card, Activated { info, protocol, parameters, clock, line });
         Outcome::Answer(Answer::new(state.success(), 0, atr))
     }
 
     /// Get (None) or set parameters; Err: the offset of a bad field.
     fn parameters(&mut self, slot: Slot, set: Result<Option<Parameters>, u8>) -> Outcome {
-        let class = self.config.class;
+        let (class, is_line) = (self.config.class, self.config.level.is_line());
         let set = match set {
             Ok(set) => set,
             Err(offset) => return self.status_of(slot, bad_field(offset)).into(),
@@ -208,17 +216,25 @@ impl Reader {
         let Contents::Active(card, activated) = &mut state.contents else {
             return state.failed(SlotError::IccMute).into();
         };
-        if let Some(parameters) = set {
+        if let Some(mut parameters) = set {
             let protocol = parameters.protocol();
             let known = class.protocols.contains(flag(protocol));
             if !known || !activated.info.protocols.contains(&protocol.number()) {
                 return state.failed(SlotError::IccProtocolNotSupported).into();
             }
             let by_itself = Features::AUTO_PARAMETER_NEGOTIATION | Features::AUTO_PPS;
-            if activated.protocol != Some(protocol) && class.features.intersects(by_itself) {
+            let spoken = card.contacts().filter(|_| is_line).map(|contacts| contacts.fi_di());
+            let fi_di = spoken.map(|_| parameters.fi_di());
+            let other = activated.protocol != Some(protocol) || spoken != fi_di;
+            if other && class.features.intersects(by_itself) {
                 card.reset(Reset::Warm);
-                if !negotiate(card, protocol) {
+                activated.line = Line::default();
+                if !negotiate(card, protocol, fi_di) {
                     return state.failed(SlotError::IccProtocolNotSupported).into();
+                }
+                // The card may have kept the rate of its reset.
+                if let Some(contacts) = card.contacts().filter(|_| is_line) {
+                    parameters = parameters.with_fi_di(contacts.fi_di());
                 }
             }
             activated.protocol = Some(protocol);
@@ -316,12 +332,16 @@ fn first_protocol(
         return None;
     }
     let protocol = info.protocols.iter().find_map(knows)?;
-    negotiate(card, protocol).then_some(protocol)
+    negotiate(card, protocol, None).then_some(protocol)
 }
 
-/// PPS for a protocol at the default rate.
-fn negotiate(card: &mut Box<dyn Card>, protocol: Protocol) -> bool {
-    let number = protocol.number();
-    let request = [0xFF, number, 0xFF ^ number];
-    card.process(&request).response[..] == request
+/// PPS for a protocol, at the default rate or a given one; the card may keep the default one.
+fn negotiate(card: &mut Box<dyn Card>, protocol: Protocol, fi_di: Option<u8>) -> bool {
+    let pps0 = protocol.number() | if fi_di.is_some() { 0x10 } else { 0 };
+    let mut request = vec![0xFF, pps0];
+    request.extend(fi_di);
+    request.push(request.iter().fold(0, |sum, byte| sum ^ byte));
+    let keeps = [0xFF, protocol.number(), 0xFF ^ protocol.number()];
+    let response = card.process(&request).response;
+    response[..] == request || response[..] == keeps
 }

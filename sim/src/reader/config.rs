@@ -10,12 +10,21 @@ use std::time::Duration;
 /// How much of the card protocol the reader does (CCID 1.1 §3.2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Level {
-    /// It passes TPDUs on (T=0).
+    /// It passes characters on: the host does procedure bytes and blocks.
+    Character,
+    /// It passes TPDUs on: TPDUs of T=0, blocks of T=1.
     Tpdu,
     /// It takes APDUs of at most 261 bytes.
     ShortApdu,
     /// It takes APDUs of any length, in parts where a message does not hold them.
     ExtendedApdu,
+}
+
+impl Level {
+    /// The card's contacts are the host's business, at least in T=1.
+    pub(super) const fn is_line(self) -> bool {
+        matches!(self, Self::Character | Self::Tpdu)
+    }
 }
 
 /// What the reader does about the Abort sequence (CCID 1.1 §5.3.1, §6.1.13). Readers in the field
@@ -81,6 +90,8 @@ pub enum FailureMessage {
     OfItsType,
     /// RDR_to_PC_SlotStatus, whatever the command.
     SlotStatus,
+    /// 6Ch, which is no answer at all, whatever the command (usbd-ccid).
+    Foreign,
 }
 
 /// What a reader is, once built.
@@ -200,19 +211,23 @@ impl ReaderBuilder {
         self
     }
 
-    /// The exchange level, with the features, protocols and message length that go with it: at
-    /// TPDU level T=0 only, and PPS is the host's; above it the reader does PPS itself. Messages of
-    /// 271 bytes; at extended APDU level of any length.
+    /// The exchange level, with the features and message length that go with it: at character and
+    /// TPDU level PPS is the host's; above it the reader does PPS itself. Messages of 271 bytes; at
+    /// extended APDU level of any length.
+    ///
+    /// At character and TPDU level a card without [`Contacts`](crate::card::Contacts) of its own is
+    /// put into a [`LineCard`](crate::card::LineCard).
     #[must_use]
     pub fn level(mut self, level: Level) -> Self {
         let class = &mut self.config.class;
-        let (features, protocols, length) = match level {
-            Level::Tpdu => {
+        let (features, length) = match level {
+            Level::Character | Level::Tpdu => {
                 let auto = Features::AUTO_PARAMETERS_FROM_ATR
                     | Features::AUTO_VOLTAGE
                     | Features::AUTO_CLOCK
                     | Features::AUTO_BAUD_RATE;
-                (auto | Features::TPDU_LEVEL, ReaderProtocols::T0, 271)
+                let tpdu = level == Level::Tpdu;
+                (if tpdu { auto | Features::TPDU_LEVEL } else { auto }, 271)
             }
             Level::ShortApdu | Level::ExtendedApdu => {
                 let auto = Features::AUTO_PARAMETERS_FROM_ATR
@@ -221,23 +236,20 @@ impl ReaderBuilder {
                     | Features::AUTO_BAUD_RATE
                     | Features::AUTO_PARAMETER_NEGOTIATION
                     | Features::AUTO_IFSD;
-                let both = ReaderProtocols::T0 | ReaderProtocols::T1;
                 match level {
-                    Level::ShortApdu => (auto | Features::SHORT_APDU_LEVEL, both, 271),
-                    _ => (auto | Features::EXTENDED_APDU_LEVEL, both, 65_554),
+                    Level::ShortApdu => (auto | Features::SHORT_APDU_LEVEL, 271),
+                    _ => (auto | Features::EXTENDED_APDU_LEVEL, 65_554),
                 }
             }
         };
         class.features = features;
-        class.protocols = protocols;
         class.max_ccid_message_length = length;
         self.config.level = level;
         self
     }
 
-    /// The protocols the reader knows (dwProtocols), after [`level`](Self::level). T=1 at TPDU
-    /// level is not among what it can do: a card that speaks nothing else fails there with
-    /// ICC_PROTOCOL_NOT_SUPPORTED.
+    /// The protocols the reader knows (dwProtocols). An exchange with a card that speaks nothing else
+    /// fails with ICC_PROTOCOL_NOT_SUPPORTED.
     #[must_use]
     pub fn protocols(mut self, protocols: ReaderProtocols) -> Self {
         self.config.class.protocols = protocols;
@@ -245,7 +257,8 @@ impl ReaderBuilder {
     }
 
     /// dwFeatures without the exchange level, after [`level`](Self::level). These make a
-    /// difference: automatic parameters, voltage, negotiation and PPS, and clock stop.
+    /// difference: automatic parameters, voltage, negotiation and PPS, clock stop, and at TPDU level
+    /// automatic IFSD.
     #[must_use]
     pub fn features(mut self, features: Features) -> Self {
         let levels =
@@ -259,6 +272,23 @@ impl ReaderBuilder {
     #[must_use]
     pub fn max_message_length(mut self, length: u32) -> Self {
         self.config.class.max_ccid_message_length = length;
+        self
+    }
+
+    /// dwMaxIFSD: the longest information field of T=1 that the reader takes, at TPDU level.
+    #[must_use]
+    pub fn max_ifsd(mut self, bytes: u32) -> Self {
+        self.config.class.max_ifsd = bytes;
+        self
+    }
+
+    /// dwDefaultClock and dwMaximumClock in kHz, and dwMaxDataRate in bit/s. At character and TPDU
+    /// level waiting times and the rates that can be set follow from them.
+    #[must_use]
+    pub fn clock(mut self, kilohertz: u32, max_data_rate: u32) -> Self {
+        let class = &mut self.config.class;
+        (class.default_clock, class.maximum_clock) = (kilohertz, kilohertz);
+        class.max_data_rate = max_data_rate;
         self
     }
 
@@ -392,6 +422,8 @@ impl ReaderBuilder {
     }
 
     /// How long the reader waits for a card that is silent until it says ICC_MUTE; None: for ever.
+    /// Blocks of T=1, and characters, are waited for as ISO/IEC 7816-3 has it instead, by the
+    /// parameters that are set; or for ever.
     #[must_use]
     pub fn waiting_time(mut self, time: Option<Duration>) -> Self {
         self.config.waiting_time = time;

@@ -5,6 +5,7 @@ use super::Reader;
 use super::commands::{Answer, DW_LENGTH, Outcome, bad_field};
 use super::config::Level;
 use super::journal::Rule;
+use super::line::{Arrival, Reading};
 use super::slot::{CardWork, Contents, SlotState, Work};
 use super::t0::T0Apdu;
 use crate::card::Protocol;
@@ -25,6 +26,10 @@ pub(super) enum Task {
     Exchange,
     /// It is the answer to one TPDU of an APDU.
     T0(T0Apdu),
+    /// It is a block of T=1, or the response to PPS.
+    Block(Arrival),
+    /// It is characters that the host reads.
+    Characters(Reading),
 }
 
 /// An APDU in parts, at extended APDU level.
@@ -43,6 +48,7 @@ impl Reader {
         &mut self,
         slot: Slot,
         seq: Seq,
+        bwi: u8,
         level_parameter: LevelParameter,
         data: &[u8],
     ) -> Outcome {
@@ -52,12 +58,18 @@ impl Reader {
         if !matches!(state.contents, Contents::Active(..)) {
             return state.failed(SlotError::IccMute).into();
         }
+        if self.config.level == Level::Character {
+            return self.characters(slot, seq, bwi, level_parameter, data);
+        }
         let outcome = match (self.config.level, level_parameter) {
             (Level::ExtendedApdu, parameter) => chained(state, parameter, data),
             (_, LevelParameter::WHOLE) => Ok(Part::Command(data.to_vec())),
             _ => Err(LEVEL_PARAMETER),
         };
         match outcome {
+            Ok(Part::Command(bytes)) if self.passes_on(slot, &bytes) => {
+                self.block(slot, seq, bwi, &bytes)
+            }
             Ok(Part::Command(apdu)) => self.exchange(slot, seq, &apdu),
             Ok(Part::Answer(answer)) => Outcome::Answer(answer),
             Ok(Part::NextOfResponse(rest)) => {
@@ -80,11 +92,16 @@ impl Reader {
             return self.status_of(slot, SlotError::IccMute).into();
         };
         let begun = match (self.config.level, protocol) {
-            // Blocks of T=1 are not among what this reader passes on.
-            (_, None) | (Level::Tpdu, Some(Protocol::T1)) => {
+            // An APDU, of a PIN entry, is neither a block nor characters.
+            (_, None) | (Level::Tpdu, Some(Protocol::T1)) | (Level::Character, _) => {
                 return self.status_of(slot, SlotError::IccProtocolNotSupported).into();
             }
-            (Level::Tpdu, Some(Protocol::T0)) => tpdu(bytes).map(|tpdu| (tpdu, Task::Exchange)),
+            (Level::Tpdu, Some(Protocol::T0)) => {
+                if !self.is_agreed(slot, seq) {
+                    return self.status_of(slot, SlotError::XfrParityError).into();
+                }
+                tpdu(bytes).map(|tpdu| (tpdu, Task::Exchange))
+            }
             (Level::ShortApdu, _) if bytes.len() > MAX_SHORT_APDU => None,
             (_, Some(Protocol::T1)) => (bytes.len() >= 4).then(|| (bytes.to_vec(), Task::Exchange)),
             (_, Some(Protocol::T0)) => T0Apdu::begin(bytes, envelope.unwrap_or_default())
@@ -140,7 +157,7 @@ impl Reader {
         self.data_block(slot, chain, part)
     }
 
-    fn data_block(&mut self, slot: Slot, chain: ChainParameter, data: Bytes) -> Answer {
+    pub(super) fn data_block(&mut self, slot: Slot, chain: ChainParameter, data: Bytes) -> Answer {
         match self.slot(slot) {
             Some(state) => Answer::new(state.success(), chain.into(), data),
             None => self.status_of(slot, SlotError::BadSlot).into(),
@@ -189,12 +206,9 @@ fn chained(state: &mut SlotState, parameter: LevelParameter, data: &[u8]) -> Res
     }
 }
 
-/// The TPDU that goes to a T=0 card: the reader adds P3 to a header of four bytes. A PPS request
-/// passes, too. None: it is neither.
+/// The TPDU that goes to a T=0 card: the reader adds P3 to a header of four bytes. None: it is none.
 fn tpdu(bytes: &[u8]) -> Option<Vec<u8>> {
     match *bytes {
-        // CLA is never FFh.
-        [0xFF, ..] => Some(bytes.to_vec()),
         [cla, ins, p1, p2] => Some(vec![cla, ins, p1, p2, 0]),
         [_, _, _, _, p3, ref data @ ..] if data.is_empty() || data.len() == usize::from(p3) => {
             Some(bytes.to_vec())

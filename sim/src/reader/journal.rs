@@ -1,5 +1,6 @@
 //! What a simulated reader has seen, and which rules the host has broken.
 
+use crate::card::Misuse;
 use bytes::Bytes;
 use ccid::wire::{SetupPacket, WireError, dissect};
 use ccid::{Instant, Seq, Slot};
@@ -144,6 +145,19 @@ pub enum Rule {
     LevelParameter,
     /// Parameters, PIN operation or APDU are not laid out as they must be.
     BadContent,
+    /// The card is spoken to at the Fi and Di that it speaks at: those of its reset, or those of the
+    /// PPS exchange, which the reader has to be told.
+    RateNeverAgreed,
+    /// The card is spoken to by the protocol that it speaks: that of its ATR, or of the PPS exchange.
+    ProtocolNeverAgreed,
+    /// Fi and Di are no reserved codes, and their rate is not above dwMaxDataRate.
+    RateOfReader,
+    /// bBWI is the multiplier of the card's last S(WTX request) if it is being answered, else 0 or 1.
+    BlockWaitingTime,
+    /// S(IFS request) asks for no more than dwMaxIFSD.
+    IfsdOfReader,
+    /// What went to the card was wrong.
+    Contacts(Misuse),
 }
 
 /// [`WireError`] in short, as it can be compared and hashed.
@@ -194,6 +208,12 @@ impl fmt::Display for Rule {
             Self::UnknownRequest => "unknown class request",
             Self::LevelParameter => "bad wLevelParameter",
             Self::BadContent => "bad content",
+            Self::RateNeverAgreed => "Fi and Di are not those that the card speaks at",
+            Self::ProtocolNeverAgreed => "the protocol is not the one that the card speaks",
+            Self::RateOfReader => "Fi and Di that the reader cannot do",
+            Self::BlockWaitingTime => "bBWI is not what the card has asked for",
+            Self::IfsdOfReader => "S(IFS request) for more than dwMaxIFSD",
+            Self::Contacts(misuse) => return misuse.fmt(f),
         };
         f.write_str(text)
     }

@@ -11,6 +11,7 @@ mod describe;
 mod exchange;
 mod hardware;
 mod journal;
+mod line;
 mod parameters;
 mod pin;
 mod pin_block;
@@ -26,6 +27,7 @@ pub use config::{AbortBehaviour, FailureMessage, Level, OnRemoval, PendingAnswer
 pub use hardware::Key;
 pub use journal::{Event, Malformed, Rule, Seen, Violation};
 
+use crate::card::LineCard;
 use crate::{Card, ControlReply, Descriptors, Device};
 use bytes::Bytes;
 use ccid::wire::{ClassRequest, Notification, SetupPacket, SlotError};
@@ -111,8 +113,11 @@ impl Reader {
         self.insert_boxed(slot, Box::new(card))
     }
 
-    fn insert_boxed(&mut self, slot: Slot, card: Box<dyn Card>) -> Option<Box<dyn Card>> {
+    fn insert_boxed(&mut self, slot: Slot, mut card: Box<dyn Card>) -> Option<Box<dyn Card>> {
         let before = self.remove(slot);
+        if self.config.level.is_line() && card.contacts().is_none() {
+            card = Box::new(LineCard::new(card));
+        }
         let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return Some(card) };
         state.contents = Contents::Inactive(card);
         state.changed = true;

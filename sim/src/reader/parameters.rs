@@ -39,6 +39,33 @@ impl Parameters {
         }
     }
 
+    /// bmFindexDindex.
+    pub(super) const fn fi_di(self) -> u8 {
+        match self {
+            Self::T0([fi_di, ..]) | Self::T1([fi_di, ..]) => fi_di,
+        }
+    }
+
+    /// With another bmFindexDindex.
+    pub(super) const fn with_fi_di(self, fi_di: u8) -> Self {
+        match self {
+            Self::T0([_, b, c, d, e]) => Self::T0([fi_di, b, c, d, e]),
+            Self::T1([_, b, c, d, e, f, g]) => Self::T1([fi_di, b, c, d, e, f, g]),
+        }
+    }
+
+    /// bWaitingIntegerT0 or bWaitingIntegersT1.
+    pub(super) const fn waiting_integers(self) -> u8 {
+        match self {
+            Self::T0([_, _, _, waiting, _]) | Self::T1([_, _, _, waiting, ..]) => waiting,
+        }
+    }
+
+    /// bmTCCKST1 says CRC.
+    pub(super) const fn crc(self) -> bool {
+        matches!(self, Self::T1([_, checksum, ..]) if checksum & 1 != 0)
+    }
+
     pub(super) const fn protocol(self) -> Protocol {
         match self {
             Self::T0(_) => Protocol::T0,

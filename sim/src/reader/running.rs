@@ -10,6 +10,9 @@ use bytes::Bytes;
 use ccid::wire::{CommandStatus, IccStatus, Message, SlotError, Status};
 use ccid::{Instant, Seq, Slot};
 
+/// bMessageType of no RDR_to_PC message; it is PC_to_RDR_GetParameters.
+const FOREIGN: u8 = 0x6C;
+
 /// So many steps a command may take that is hurried to its end.
 const MOST_STEPS: usize = 1_000;
 
@@ -87,6 +90,8 @@ impl Reader {
             Work::Card(CardWork { task, response, .. }) => match task {
                 Task::PowerOn => self.powered_on(slot, response),
                 Task::Exchange => Outcome::Answer(self.exchanged(slot, response)),
+                Task::Block(arrival) => Outcome::Answer(self.block_came(slot, response, arrival)),
+                Task::Characters(reading) => self.characters_came(slot, &response, reading),
                 Task::T0(mut apdu) => match apdu.answer(&response) {
                     Step::Send(tpdu) => self.ask_card(slot, &tpdu, Task::T0(apdu)),
                     Step::Done(response) => Outcome::Answer(self.exchanged(slot, response.into())),
@@ -173,6 +178,7 @@ impl Reader {
         let failed = answer.status.command == CommandStatus::Failed;
         let message_type = match self.config.failure_message {
             FailureMessage::SlotStatus if failed => SLOT_STATUS,
+            FailureMessage::Foreign if failed => FOREIGN,
             _ => answered_by,
         };
         let [status, error] = answer.status.to_bytes();

@@ -1,6 +1,7 @@
 //! One slot: what is in it, what it is doing, and what Abort has made of that.
 
 use super::exchange::{Chain, Task};
+use super::line::Line;
 use super::parameters::Parameters;
 use super::pin::PinEntry;
 use crate::card::atr::AtrInfo;
@@ -56,6 +57,7 @@ pub(super) struct Activated {
     pub(super) protocol: Option<Protocol>,
     pub(super) parameters: Parameters,
     pub(super) clock: ClockStatus,
+    pub(super) line: Line,
 }
 
 impl SlotState {

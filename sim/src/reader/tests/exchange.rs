@@ -53,6 +53,7 @@ fn pps_at_tpdu_level_passes() {
     let mut bench = Bench::powered(Reader::builder().level(Level::Tpdu).card(SLOT, card));
     let pps = [0xFF, 0x10, 0x95, 0x7A];
     assert_eq!(bench.apdu(&pps), pps);
+    bench.ask(Command::SetParameters { protocol_num: 0, data: &[0x95, 0, 0, 10, 0] });
     assert_eq!(bench.apdu(&[0x00, 0xEE, 0, 0, 0]), [0x6D, 0x00]);
 }
 
@@ -73,7 +74,8 @@ fn what_is_no_tpdu_or_apdu_is_refused() {
 
 #[test]
 fn a_protocol_the_reader_does_not_know() {
-    let mut bench = Bench::powered(t1().level(Level::Tpdu));
+    let t0_only = ccid::descriptor::ReaderProtocols::T0;
+    let mut bench = Bench::powered(t1().level(Level::Tpdu).protocols(t0_only));
     assert_eq!(bench.ask(xfr(&[0, 0, 0, 0])).status, [0x40, 0xF6, 0]);
 }
 

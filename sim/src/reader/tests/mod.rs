@@ -3,6 +3,7 @@
 mod abort;
 mod any_bytes;
 mod exchange;
+mod line;
 mod pin;
 mod rules;
 mod slots;
@@ -122,7 +123,8 @@ impl Bench {
                 got.push((self.millis, message));
             }
             let deadline = self.reader.poll_deadline();
-            match deadline.map(|at| at.since_epoch().as_millis() as u64).filter(|at| *at <= end) {
+            let millis = |at: Instant| at.since_epoch().as_micros().div_ceil(1000) as u64;
+            match deadline.map(millis).filter(|at| *at <= end) {
                 Some(at) => self.millis = self.millis.max(at),
                 None => break,
             }
