@@ -1,5 +1,9 @@
 //! The CCID class descriptor (CCID 1.1 §5.1) and what follows from it.
 
+mod choices;
+
+pub use choices::{Choices, Oddity};
+
 use crate::atr::Protocol;
 use crate::error::Unsupported;
 use bitflags::bitflags;
@@ -288,31 +292,16 @@ impl ClassDescriptor {
     /// Whether this stack can exchange APDUs on the reader with a card that speaks `protocol`.
     ///
     /// # Errors
-    /// What stands against it: the reader does not know the protocol, or leaves more of it to the
-    /// host than this stack does.
+    /// What stands against it: the reader does not know the protocol.
     pub fn can_speak(&self, protocol: Protocol) -> Result<(), Unsupported> {
         let known = match protocol {
-            Protocol::T0 => self.protocols.contains(ReaderProtocols::T0),
-            Protocol::T1 => self.protocols.contains(ReaderProtocols::T1),
+            Protocol::T0 => ReaderProtocols::T0,
+            Protocol::T1 => ReaderProtocols::T1,
         };
-        // Readers in the field declare no protocol, or byte-swapped ones: then the card decides.
-        let declared = self.protocols.intersects(ReaderProtocols::T0 | ReaderProtocols::T1);
-        if declared && !known {
-            return Err(Unsupported::Protocol(protocol.number()));
+        match self.card_protocols().contains(known) {
+            true => Ok(()),
+            false => Err(Unsupported::Protocol(protocol.number())),
         }
-        match (self.exchange_level(), protocol) {
-            (level @ ExchangeLevel::Character, _) | (level @ ExchangeLevel::Tpdu, Protocol::T1) => {
-                Err(Unsupported::Level(level, protocol.number()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The most data bytes one message carries: dwMaxCCIDMessageLength less the header, held
-    /// between what a GET RESPONSE needs and the longest APDU there is.
-    pub fn max_data(&self) -> usize {
-        let length = usize::try_from(self.max_ccid_message_length).unwrap_or(usize::MAX);
-        length.saturating_sub(crate::wire::HEADER_LEN).clamp(54, crate::wire::MAX_DATA_LEN)
     }
 }
 
@@ -374,17 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn protocols_depend_on_declaration_and_level() {
-        let tpdu = ClassDescriptor::parse(&ATMEL).unwrap();
-        let level = ExchangeLevel::Tpdu;
-        assert_eq!(tpdu.can_speak(Protocol::T0), Ok(()));
-        assert_eq!(tpdu.can_speak(Protocol::T1), Err(Unsupported::Level(level, 1)));
-        let short = ClassDescriptor { features: Features::SHORT_APDU_LEVEL, ..tpdu };
-        assert_eq!(short.can_speak(Protocol::T1), Ok(()));
-        let t0_only = ClassDescriptor { protocols: ReaderProtocols::T0, ..short };
+    fn protocols_depend_on_the_declaration() {
+        let both = ClassDescriptor::parse(&ATMEL).unwrap();
+        assert_eq!(both.can_speak(Protocol::T0), Ok(()));
+        assert_eq!(both.can_speak(Protocol::T1), Ok(()));
+        let t0_only = ClassDescriptor { protocols: ReaderProtocols::T0, ..both };
         assert_eq!(t0_only.can_speak(Protocol::T1), Err(Unsupported::Protocol(1)));
         let swapped = ReaderProtocols::from_bits_retain(0x0300);
-        let swapped = ClassDescriptor { protocols: swapped, ..short };
+        let swapped = ClassDescriptor { protocols: swapped, ..both };
         assert_eq!(swapped.can_speak(Protocol::T1), Ok(()));
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with an operation, by who is to blame.
 
-use crate::descriptor::ExchangeLevel;
+use crate::t1::Failure;
 use crate::wire::{Command, Seq, Slot, SlotError};
 use core::fmt;
 
@@ -45,6 +45,12 @@ pub enum Breach {
     ResponseTooLong,
     /// A successful power-up without an ATR.
     NoAtr,
+    /// A successful answer to a PPS request that is no PPS response to it.
+    BadPps,
+    /// Success at character level, without a character.
+    NoCharacter,
+    /// More characters than asked for, behind the place where the card must stop.
+    TooManyCharacters,
 }
 
 impl fmt::Display for Breach {
@@ -59,6 +65,34 @@ impl fmt::Display for Breach {
             Self::BadChain(chain) => write!(f, "bChainParameter {chain:02X}h does not fit"),
             Self::ResponseTooLong => f.write_str("the chained response is longer than any APDU"),
             Self::NoAtr => f.write_str("powered up without an ATR"),
+            Self::BadPps => f.write_str("no PPS response to the request"),
+            Self::NoCharacter => f.write_str("success without a character"),
+            Self::TooManyCharacters => f.write_str("more characters than asked for"),
+        }
+    }
+}
+
+/// A rule of T=0 or T=1 that a card broke, where the host speaks them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CardFault {
+    /// T=1 has failed.
+    T1(Failure),
+    /// A response without SW1 SW2.
+    NoStatusWord,
+    /// T=0: not a procedure byte, or not one for this place.
+    ProcedureByte(u8),
+    /// T=0: NULL without end.
+    TooManyNulls,
+}
+
+impl fmt::Display for CardFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::T1(failure) => write!(f, "T=1: {failure}"),
+            Self::NoStatusWord => f.write_str("a response without SW1 SW2"),
+            Self::ProcedureByte(byte) => write!(f, "T=0: {byte:02X}h is no procedure byte here"),
+            Self::TooManyNulls => f.write_str("T=0: NULL without end"),
         }
     }
 }
@@ -67,13 +101,15 @@ impl fmt::Display for Breach {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Unsupported {
-    /// Exchanges at this level with this protocol number.
-    Level(ExchangeLevel, u8),
     /// The reader (dwProtocols) or the card (ATR) does not speak this protocol.
     Protocol(u8),
-    /// The card would have to be switched to this protocol by PPS, which the reader leaves to the
-    /// host.
+    /// The card would have to be switched to this protocol by PPS, which this reader neither does
+    /// nor lets the host do.
     Pps(u8),
+    /// The card's own rate, of which it does not let go: Fi and Di as in TA(1).
+    Rate(u8),
+    /// The card's own parameters, which it does not tell, TA(2), and of which it does not let go.
+    ImplicitParameters(u8),
     /// The slot does not exist.
     Slot(Slot),
 }
@@ -81,12 +117,15 @@ pub enum Unsupported {
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Level(level, protocol) => {
-                write!(f, "T={protocol} on a reader of {level} level is not supported")
-            }
             Self::Protocol(protocol) => write!(f, "reader or card does not speak T={protocol}"),
             Self::Pps(protocol) => {
-                write!(f, "switching to T={protocol} by PPS of the host is not supported")
+                write!(f, "the reader cannot switch the card to T={protocol} (PPS)")
+            }
+            Self::Rate(ta1) => {
+                write!(f, "the card insists on Fi and Di of {ta1:02X}h, which the reader has not")
+            }
+            Self::ImplicitParameters(ta2) => {
+                write!(f, "the card insists on parameters that it does not tell (TA(2) {ta2:02X}h)")
             }
             Self::Slot(slot) => write!(f, "the reader has no {slot}"),
         }
@@ -121,6 +160,8 @@ pub enum Error {
         /// The rule.
         breach: Breach,
     },
+    /// The card broke a rule of its protocol.
+    Card(CardFault),
     /// The transfer of a command or an answer failed.
     Transfer,
     /// The reader no longer answers anything.
@@ -150,6 +191,7 @@ impl fmt::Display for Error {
             Self::NotPowered => f.write_str("the card is not powered"),
             Self::Failed { sent, error } => write!(f, "{sent} failed: {error}"),
             Self::Misbehaved { sent, breach } => write!(f, "{sent}: reader misbehaved: {breach}"),
+            Self::Card(fault) => write!(f, "card misbehaved: {fault}"),
             Self::Transfer => f.write_str("transfer to or from the reader failed"),
             Self::Unresponsive => f.write_str("the reader does not answer any more"),
             Self::Disconnected => f.write_str("the reader is gone"),

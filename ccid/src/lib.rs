@@ -7,6 +7,8 @@
 //! * [`reassembly`]: messages from bulk-IN transfers.
 //! * [`descriptor`]: the class descriptor and what follows from it.
 //! * [`atr`], [`parameters`]: what a card says of itself, and what a reader is told of it.
+//! * [`t1`]: T=1, for readers that leave it to the host.
+//! * [`quirk`]: what is known of particular readers.
 //! * [`reader`]: one reader: sequence numbers, slots, operations, abort and recovery.
 //!
 //! Source of all section numbers: "Specification for Integrated Circuit(s) Cards Interface
@@ -21,11 +23,14 @@ pub mod atr;
 pub mod descriptor;
 pub mod error;
 mod machine;
+mod opening;
 pub mod operation;
 pub mod parameters;
+pub mod quirk;
 pub mod reader;
 pub mod reassembly;
 mod slot;
+pub mod t1;
 pub mod time;
 pub mod wire;
 

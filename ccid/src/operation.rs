@@ -30,7 +30,11 @@ pub enum Operation {
     PowerOff,
     /// Asks for the slot's status. Gives [`Output::Status`].
     Status,
-    /// Makes reader and card speak this protocol. Gives [`Output::Done`].
+    /// Makes reader and card speak this protocol, as fast as both can: by PPS and SetParameters, or
+    /// what of it the reader does not do by itself. Gives [`Output::Done`]. Nothing is sent if the
+    /// protocol was set before. A card that has to be switched by PPS and is past that, as it has
+    /// exchanged something or another protocol was set, is reset first, and so is one with which
+    /// the best failed; if the defaults fail too, it is reset again and the operation fails.
     SetProtocol(Protocol),
     /// Exchanges a command APDU for its response. Gives [`Output::Data`]: data and SW1 SW2. With
     /// T=0 at TPDU level, one TPDU: 61xx and 6Cxx are the caller's.
@@ -50,6 +54,14 @@ pub enum Operation {
     GetParameters,
     /// Resets the protocol parameters to their defaults. Gives as above.
     ResetParameters,
+    /// PC_to_RDR_SetDataRateAndClockFrequency (CCID 1.1 §6.1.14), for readers that change neither
+    /// by themselves. [`SetProtocol`](Self::SetProtocol) does not use it. Gives [`Output::Rates`].
+    SetRates {
+        /// dwClockFrequency in kHz.
+        clock_frequency: u32,
+        /// dwDataRate in bit/s.
+        data_rate: u32,
+    },
 }
 
 impl fmt::Debug for Operation {
@@ -65,6 +77,9 @@ impl fmt::Debug for Operation {
             Self::Secure { data, .. } => write!(f, "Secure({} bytes)", data.len()),
             Self::GetParameters => f.write_str("GetParameters"),
             Self::ResetParameters => f.write_str("ResetParameters"),
+            Self::SetRates { clock_frequency, data_rate } => {
+                write!(f, "SetRates({clock_frequency} kHz, {data_rate} bit/s)")
+            }
         }
     }
 }
@@ -81,4 +96,11 @@ pub enum Output {
     Status(IccStatus),
     /// Data, as the operation says.
     Data(Bytes),
+    /// What the reader has set, which need not be what was asked for.
+    Rates {
+        /// dwClockFrequency in kHz.
+        clock_frequency: u32,
+        /// dwDataRate in bit/s.
+        data_rate: u32,
+    },
 }

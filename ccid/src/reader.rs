@@ -14,10 +14,14 @@
 use crate::atr::Atr;
 use crate::descriptor::ClassDescriptor;
 use crate::error::{Error, Unsupported};
+use crate::opening::{Opening, QUERY_TIME, clocks, data_rates};
 use crate::operation::{Operation, OperationId, Output};
+use crate::quirk::Behaviour;
 use crate::slot::{Presence, SlotMachine};
 use crate::time::Instant;
-use crate::wire::{ClassRequest, HEADER_LEN, Message, Notification, Seq, Slot, dissect};
+use crate::wire::{
+    ClassRequest, HEADER_LEN, Message, Notification, PowerSelect, Seq, Slot, dissect,
+};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -35,16 +39,19 @@ pub struct Options {
     pub abort_time: Duration,
     /// How long a command may stay unanswered after its card was taken out, before it is aborted.
     pub removal_grace: Duration,
+    /// The voltage that a card is given first, where reader and host can choose.
+    pub first_voltage: PowerSelect,
 }
 
 impl Default for Options {
-    /// With an interrupt pipe; 5 minutes, 1 second, 300 milliseconds.
+    /// With an interrupt pipe; 5 minutes, 1 second, 300 milliseconds; 5 V.
     fn default() -> Self {
         Self {
             poll: None,
             total_limit: Duration::from_secs(300),
             abort_time: Duration::from_secs(1),
             removal_grace: Duration::from_millis(300),
+            first_voltage: PowerSelect::V5,
         }
     }
 }
@@ -55,7 +62,7 @@ pub enum Transmit {
     /// A message for the bulk-OUT pipe.
     BulkOut(Bytes),
     /// A class request for the control pipe. When it has ended, well or not:
-    /// [`Reader::handle_control`].
+    /// [`Reader::handle_control`]. An ABORT goes before requests of other kinds that wait.
     Control {
         /// The request.
         request: ClassRequest,
@@ -119,10 +126,11 @@ pub enum Event {
 pub(crate) struct Shared {
     pub(crate) class: ClassDescriptor,
     pub(crate) options: Options,
+    pub(crate) behaviour: Behaviour,
+    /// The data rates that the reader has told of, in bit/s; empty: all up to the greatest.
+    data_rates: Vec<u32>,
     seq: Seq,
     transmits: VecDeque<Transmit>,
-    /// Control requests handed out and not ended.
-    requests: VecDeque<(Slot, Seq)>,
     events: VecDeque<Event>,
     recovery: Recovery,
     resync_tries: u8,
@@ -145,6 +153,14 @@ impl Shared {
         }
         self.seq = seq.next();
         seq
+    }
+
+    /// The data rates of `slot` in bit/s; empty: all up to the greatest.
+    pub(crate) fn rates(&self, slot: Slot) -> &[u32] {
+        match &self.behaviour.slot_rates {
+            Some(rates) if slot.0 > 0 => rates,
+            _ => &self.data_rates,
+        }
     }
 
     pub(crate) fn transmit(&mut self, transmit: Transmit) {
@@ -196,6 +212,7 @@ const MAX_TRANSFER_ERRORS: u8 = 8;
 pub struct Reader {
     shared: Shared,
     slots: Vec<SlotMachine>,
+    opening: Opening,
     /// The slot whose turn it is next, where not all can be busy at once.
     turn: usize,
     transfer_errors: u8,
@@ -204,21 +221,42 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that has just been opened.
+    /// A reader that has just been opened, without ways of its own.
     pub fn new(class: ClassDescriptor, options: Options, now: Instant) -> Self {
-        let slots = (0..=class.max_slot_index).map(|n| SlotMachine::new(Slot(n), now)).collect();
+        Self::with_behaviour(class, Behaviour::default(), options, now)
+    }
+
+    /// A reader that has just been opened and is to be treated as
+    /// [`quirk::Table::apply`](crate::quirk::Table::apply) says.
+    pub fn with_behaviour(
+        class: ClassDescriptor,
+        behaviour: Behaviour,
+        options: Options,
+        now: Instant,
+    ) -> Self {
+        for oddity in class.oddities() {
+            warn!("class descriptor: {oddity}");
+        }
+        let mut slots: Vec<_> =
+            (0..=class.max_slot_index).map(|n| SlotMachine::new(Slot(n), now)).collect();
+        if let Some(first) = slots.first_mut() {
+            first.send_at_opening(&behaviour.open_escapes);
+        }
+        let opening = Opening::new(&behaviour, now);
         let shared = Shared {
             class,
             options,
+            behaviour,
+            data_rates: Vec::new(),
             seq: Seq(0),
             transmits: VecDeque::new(),
-            requests: VecDeque::new(),
             events: VecDeque::new(),
             recovery: Recovery::None,
             resync_tries: 0,
         };
         let mut reader =
-            Self { shared, slots, turn: 0, transfer_errors: 0, next_id: 0, gone: None };
+            Self { shared, slots, opening, turn: 0, transfer_errors: 0, next_id: 0, gone: None };
+        reader.open(now);
         reader.schedule(now);
         reader
     }
@@ -226,6 +264,17 @@ impl Reader {
     /// The class descriptor.
     pub fn class(&self) -> &ClassDescriptor {
         &self.shared.class
+    }
+
+    /// How it is treated.
+    pub fn behaviour(&self) -> &Behaviour {
+        &self.shared.behaviour
+    }
+
+    /// The data rates of `slot` in bit/s, as the reader has told or is known to have; empty if all
+    /// between dwDataRate and dwMaxDataRate can be had, or that is not known.
+    pub fn data_rates(&self, slot: Slot) -> &[u32] {
+        self.shared.rates(slot)
     }
 
     /// Whether a card is in `slot`; none if that is not known yet, or there is no such slot.
@@ -325,14 +374,32 @@ impl Reader {
         self.settle(now);
     }
 
-    /// The oldest control request has ended, well or not.
-    pub fn handle_control(&mut self, now: Instant) {
-        if let Some((slot, seq)) = self.shared.requests.pop_front() {
-            if let Some(machine) = self.slots.get_mut(usize::from(slot.0)) {
-                machine.abort_requested(seq, &mut self.shared);
+    /// A control request has ended: with the data that came, if it was an IN request; with none if
+    /// it failed, stalled or took too long.
+    pub fn handle_control(&mut self, request: ClassRequest, data: Option<&[u8]>, now: Instant) {
+        match request {
+            ClassRequest::Abort { slot, seq } => {
+                if let Some(machine) = self.slots.get_mut(usize::from(slot.0)) {
+                    machine.abort_requested(seq, &mut self.shared);
+                }
+            }
+            _ if self.opening.is_done() => debug!("{request:?} ended late"),
+            ClassRequest::GetDataRates { .. } => self.shared.data_rates = data_rates(data),
+            ClassRequest::GetClockFrequencies { .. } => {
+                if let Some(clock) = clocks(data).first() {
+                    self.shared.class.default_clock = *clock;
+                }
             }
         }
+        self.opening.ended(request);
         self.settle(now);
+    }
+
+    /// Takes the next step of the opening, if it is due.
+    fn open(&mut self, now: Instant) {
+        for request in self.opening.advance(&self.shared.class, now) {
+            self.shared.transmit(Transmit::Control { request, timeout: QUERY_TIME });
+        }
     }
 
     /// A bulk transfer failed, or what it brought was no message. Commands on the wire end, and
@@ -366,6 +433,7 @@ impl Reader {
 
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.open(now);
         for slot in &mut self.slots {
             slot.handle_timeout(&mut self.shared, now);
         }
@@ -381,17 +449,13 @@ impl Reader {
             slot.fail_all(error, &mut self.shared);
         }
         self.shared.transmits.clear();
-        self.shared.requests.clear();
+        self.opening = Opening::Done;
         self.gone = Some(error.clone());
     }
 
     /// The next thing to do on the pipes.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        let transmit = self.shared.transmits.pop_front()?;
-        if let Transmit::Control { request: ClassRequest::Abort { slot, seq }, .. } = &transmit {
-            self.shared.requests.push_back((*slot, *seq));
-        }
-        Some(transmit)
+        self.shared.transmits.pop_front()
     }
 
     /// The next event.
@@ -412,6 +476,7 @@ impl Reader {
                 let own = slot.deadline().filter(|_| turn || slot.is_busy());
                 own.into_iter().chain(slot.queue_deadline())
             })
+            .chain(self.opening.deadline())
             .min()
     }
 
@@ -433,7 +498,8 @@ impl Reader {
     }
 
     fn turn_is_free(&self) -> bool {
-        self.shared.recovery == Recovery::None
+        self.opening.is_done()
+            && self.shared.recovery == Recovery::None
             && self.slots.iter().filter(|slot| slot.is_busy()).count()
                 < self.shared.class.busy_slots()
     }

@@ -92,7 +92,7 @@ impl Script {
         let ClassRequest::Abort { slot, seq } = request else { panic!("{request:?}") };
         assert_eq!(slot, SLOT);
         assert_eq!(self.reader.poll_transmit(), None, "the message waits for the request");
-        self.reader.handle_control(self.now);
+        self.reader.handle_control(request, Some(&[]), self.now);
         assert_eq!(self.sent(Command::Abort), (slot, seq));
         seq
     }

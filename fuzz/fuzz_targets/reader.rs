@@ -71,7 +71,7 @@ struct Bench {
     /// Commands on the wire that have not been answered.
     wire: VecDeque<(Slot, Seq, u8)>,
     /// Control requests that have not ended.
-    requests: usize,
+    requests: VecDeque<ClassRequest>,
     /// A recovery has been asked for and is not done.
     recovering: bool,
     gone: bool,
@@ -99,7 +99,7 @@ impl Bench {
             running: BTreeSet::new(),
             started: Vec::new(),
             wire: VecDeque::new(),
-            requests: 0,
+            requests: VecDeque::new(),
             recovering: false,
             gone: false,
             last_ended: None,
@@ -178,9 +178,8 @@ impl Bench {
     }
 
     fn end_request(&mut self) {
-        if self.requests > 0 {
-            self.requests -= 1;
-            self.reader.handle_control(self.now);
+        if let Some(request) = self.requests.pop_front() {
+            self.reader.handle_control(request, Some(&[]), self.now);
         }
     }
 
@@ -218,9 +217,9 @@ impl Bench {
                     assert!(message.slot.0 <= self.slots);
                     self.wire.push_back((message.slot, message.seq, command.answered_by()));
                 }
-                Transmit::Control { request: ClassRequest::Abort { slot, .. }, .. } => {
+                Transmit::Control { request: request @ ClassRequest::Abort { slot, .. }, .. } => {
                     assert!(slot.0 <= self.slots);
-                    self.requests += 1;
+                    self.requests.push_back(request);
                 }
                 Transmit::Control { request, .. } => panic!("asked for {request:?}"),
                 Transmit::Recover => {
@@ -283,7 +282,7 @@ impl Bench {
             if self.running.is_empty() {
                 return;
             }
-            if self.requests > 0 {
+            if !self.requests.is_empty() {
                 self.end_request();
             } else if self.recovering {
                 self.recover();

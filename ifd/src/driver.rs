@@ -1,8 +1,10 @@
 //! One reader on one transport, without a thread: carries between the pipes and the protocol's
 //! state machines.
 
+use crate::quirks;
 use crate::transport::{Completion, Pipe, TransferError, Transport};
 use bytes::Bytes;
+use ccid::quirk::Adjusted;
 use ccid::reassembly::Reassembler;
 use ccid::wire::ClassRequest;
 use ccid::{Error, Event, Instant, Operation, OperationId, Options, Reader, Slot, Transmit};
@@ -38,9 +40,10 @@ pub struct Driver<T: Transport> {
     /// Bulk pipes that stalled since the last recovery.
     halted: Vec<Pipe>,
     interrupt_errors: u8,
-    /// Control requests that wait for the one on its way.
+    /// Control requests that wait for the one on its way; ABORTs first.
     requests: VecDeque<(ClassRequest, Duration)>,
-    request_running: bool,
+    /// The one on its way.
+    running: Option<ClassRequest>,
     gone: bool,
 }
 
@@ -57,16 +60,28 @@ pub enum Turn {
 
 impl<T: Transport> Driver<T> {
     /// A driver for a transport that nothing has been submitted to yet. `options.poll` is set here:
-    /// by whether there is an interrupt pipe.
-    pub fn new(mut transport: T, mut options: Options, now: Instant) -> Self {
+    /// by whether there is an interrupt pipe. The reader is treated as [`quirks::of`] says.
+    pub fn new(transport: T, options: Options, now: Instant) -> Self {
+        let adjusted = quirks::of(transport.info());
+        Self::with_quirks(transport, adjusted, options, now)
+    }
+
+    /// The same for a reader that is to be treated as `adjusted` says.
+    pub fn with_quirks(
+        mut transport: T,
+        adjusted: Adjusted,
+        mut options: Options,
+        now: Instant,
+    ) -> Self {
+        let Adjusted { class, behaviour } = adjusted;
         let info = transport.info();
         let packet = info.bulk_in_packet.max(1);
         let interrupt = info.interrupt_packet;
         options.poll = interrupt.is_none().then_some(POLL_PERIOD);
-        let reader = Reader::new(info.class, options, now);
+        let reader = Reader::with_behaviour(class, behaviour, options, now);
         // One packet more than the longest message, so that the zero-length packet behind a
         // message of whole packets ends its transfer, too.
-        let longest = info.class.max_data() + ccid::wire::HEADER_LEN;
+        let longest = class.max_data() + ccid::wire::HEADER_LEN;
         let bulk_in_length = longest.next_multiple_of(packet).saturating_add(packet);
         let bulk_in_length = bulk_in_length.min(MAX_TRANSFER.next_multiple_of(packet));
         if let Some(length) = interrupt {
@@ -83,7 +98,7 @@ impl<T: Transport> Driver<T> {
             halted: Vec::new(),
             interrupt_errors: 0,
             requests: VecDeque::new(),
-            request_running: false,
+            running: None,
             gone: false,
         };
         driver.listen();
@@ -164,7 +179,7 @@ impl<T: Transport> Driver<T> {
                     self.transport.submit_out(message);
                 }
                 Some(Transmit::Control { request, timeout }) => {
-                    self.requests.push_back((request, timeout));
+                    self.enqueue(request, timeout);
                     self.next_request();
                 }
                 Some(Transmit::Recover) => self.recover(),
@@ -173,15 +188,25 @@ impl<T: Transport> Driver<T> {
         }
     }
 
+    /// An ABORT goes before what is not one: somebody waits for it.
+    fn enqueue(&mut self, request: ClassRequest, timeout: Duration) {
+        let is_abort = |request: &ClassRequest| matches!(request, ClassRequest::Abort { .. });
+        let at = match is_abort(&request) {
+            true => self.requests.iter().position(|(waiting, _)| !is_abort(waiting)),
+            false => None,
+        };
+        self.requests.insert(at.unwrap_or(self.requests.len()), (request, timeout));
+    }
+
     fn next_request(&mut self) {
-        if self.request_running {
+        if self.running.is_some() {
             return;
         }
         if let Some((request, timeout)) = self.requests.pop_front() {
             debug!("-> {request:?}");
             let setup = request.setup(self.transport.info().interface);
             self.transport.submit_control(setup, Bytes::new(), timeout);
-            self.request_running = true;
+            self.running = Some(request);
         }
     }
 
@@ -200,8 +225,10 @@ impl<T: Transport> Driver<T> {
                 if let Err(error) = &result {
                     debug!("control request: {error}");
                 }
-                self.request_running = false;
-                self.reader.handle_control(now);
+                if let Some(request) = self.running.take() {
+                    let data = result.as_ref().ok().map(|data| &data[..]);
+                    self.reader.handle_control(request, data, now);
+                }
                 self.next_request();
             }
             Pipe::BulkOut => {

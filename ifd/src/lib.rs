@@ -4,12 +4,14 @@
 //! * [`driver`]: one reader on one transport, without a thread.
 //! * [`thread`]: the same on a thread of its own, for many callers.
 //! * [`trace`]: recorded USB traffic.
+//! * [`quirks`]: what is known of particular readers, the user's own rows included.
 //! * [`hotplug`]: readers coming and going on the machine's USB.
 
 pub mod clock;
 pub mod driver;
 pub mod features;
 pub mod hotplug;
+pub mod quirks;
 pub mod thread;
 pub mod trace;
 pub mod transport;

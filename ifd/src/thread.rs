@@ -5,8 +5,10 @@
 
 use crate::clock::Clock;
 use crate::driver::{Driver, Turn};
+use crate::quirks;
 use crate::transport::{DeviceInfo, Transport};
 use ccid::operation::{OperationId, Output};
+use ccid::quirk::{Adjusted, Behaviour};
 use ccid::{Atr, Error, Event, Instant, Operation, Options, Slot};
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use log::{debug, error};
@@ -113,6 +115,7 @@ pub struct Handle {
     requests: Sender<Request>,
     tickets: Arc<AtomicU64>,
     info: Arc<DeviceInfo>,
+    behaviour: Arc<Behaviour>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -134,12 +137,14 @@ impl Handle {
         clock: Clock,
         events: impl FnMut(ReaderEvent) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let info = Arc::new(transport.info().clone());
+        let adjusted = quirks::of(transport.info());
+        let info = DeviceInfo { class: adjusted.class, ..transport.info().clone() };
+        let (info, behaviour) = (Arc::new(info), Arc::new(adjusted.behaviour.clone()));
         let (requests, received) = unbounded();
         let name = format!("scard {:04x}:{:04x}", info.vendor_id, info.product_id);
         let mut events = LastEvent { events: Box::new(events), told: false };
         let run = move || {
-            let mut worker = Worker::new(transport, options, clock, received);
+            let mut worker = Worker::new(transport, adjusted, options, clock, received);
             let end = worker.run(&mut events);
             if end == Error::Unresponsive {
                 worker.driver.reset_device();
@@ -153,13 +158,19 @@ impl Handle {
             requests,
             tickets: Arc::new(AtomicU64::new(0)),
             info,
+            behaviour,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
 
-    /// The device.
+    /// The device, its class descriptor corrected by what is known of the reader.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// How the reader is treated besides.
+    pub fn behaviour(&self) -> &Behaviour {
+        &self.behaviour
     }
 
     /// Starts an operation (see [`ccid::Reader::start`]) and returns at once; `done` is called with
@@ -274,10 +285,16 @@ struct Worker<T: Transport> {
 }
 
 impl<T: Transport> Worker<T> {
-    fn new(transport: T, options: Options, clock: Clock, requests: Receiver<Request>) -> Self {
+    fn new(
+        transport: T,
+        adjusted: Adjusted,
+        options: Options,
+        clock: Clock,
+        requests: Receiver<Request>,
+    ) -> Self {
         let (signal, woken) = bounded(1);
         Self {
-            driver: Driver::new(transport, options, clock.now()),
+            driver: Driver::with_quirks(transport, adjusted, options, clock.now()),
             clock,
             requests,
             woken,

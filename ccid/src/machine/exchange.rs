@@ -1,9 +1,11 @@
 //! An APDU's way through PC_to_RDR_XfrBlock, by the reader's exchange level (CCID 1.1 §3.2).
 
-use super::{Setting, Step, UNKNOWN_CARD_TIME, failure, misbehaved};
+use super::{
+    Machine, Setting, Step, T0Character, T1Exchange, UNKNOWN_CARD_TIME, failure, misbehaved,
+};
 use crate::atr::Protocol;
 use crate::descriptor::ExchangeLevel;
-use crate::error::{Breach, Error, Sent, Unsupported};
+use crate::error::{Breach, Error, Sent};
 use crate::operation::Output;
 use crate::parameters::exchange_time;
 use crate::wire::{ChainParameter, Command, LevelParameter, MAX_DATA_LEN, Response};
@@ -32,34 +34,47 @@ enum State {
     Receiving { response: BytesMut },
 }
 
+/// The machine that exchanges the APDU `command` at this reader's level.
+pub(super) fn machine(command: &Bytes, setting: &Setting<'_>) -> Result<Machine, Error> {
+    if !setting.powered {
+        return Err(Error::NotPowered);
+    }
+    if command.len() < 4 {
+        return Err(Error::InvalidCommand);
+    }
+    match (setting.class.exchange_level(), setting.protocol.unwrap_or(Protocol::T0)) {
+        (ExchangeLevel::Tpdu | ExchangeLevel::Character, Protocol::T1) => {
+            T1Exchange::new(command, setting).map(Machine::T1)
+        }
+        (ExchangeLevel::Character, Protocol::T0) => {
+            T0Character::new(command, setting).map(Machine::T0Character)
+        }
+        (_, protocol) => Exchange::new(command, protocol, setting).map(Machine::Exchange),
+    }
+}
+
+/// How long the answer to one message may take.
+pub(super) fn waiting_time(setting: &Setting<'_>, protocol: Protocol, command: &[u8]) -> Duration {
+    setting.atr.map_or(UNKNOWN_CARD_TIME, |atr| {
+        exchange_time(setting.class, atr, protocol, setting.fi_di, command)
+    })
+}
+
 impl Exchange {
-    pub(super) fn new(command: &Bytes, setting: &Setting<'_>) -> Result<Self, Error> {
-        if !setting.powered {
-            return Err(Error::NotPowered);
-        }
-        if command.len() < 4 {
-            return Err(Error::InvalidCommand);
-        }
-        let class = setting.class;
-        let level = class.exchange_level();
-        let protocol = setting.protocol.unwrap_or(Protocol::T0);
-        let timeout =
-            setting.atr.map_or(UNKNOWN_CARD_TIME, |atr| exchange_time(class, atr, protocol));
-        let chunk = class.max_data();
-        let state = match (level, protocol) {
-            (ExchangeLevel::ExtendedApdu, _) => {
+    fn new(command: &Bytes, protocol: Protocol, setting: &Setting<'_>) -> Result<Self, Error> {
+        let chunk = setting.class.max_data();
+        let state = match setting.class.exchange_level() {
+            ExchangeLevel::ExtendedApdu => {
                 if command.len() > MAX_DATA_LEN {
                     return Err(Error::TooLong { length: command.len(), limit: MAX_DATA_LEN });
                 }
                 first_part(command.clone(), chunk)
             }
-            (ExchangeLevel::ShortApdu, _) => single(command.clone(), chunk)?,
-            (ExchangeLevel::Tpdu, Protocol::T0) => single(t0_tpdu(command)?, chunk)?,
-            (ExchangeLevel::Tpdu | ExchangeLevel::Character, protocol) => {
-                return Err(Error::Unsupported(Unsupported::Level(level, protocol.number())));
-            }
+            ExchangeLevel::ShortApdu => single(command.clone(), chunk)?,
+            // T=0, which these levels are told apart for.
+            ExchangeLevel::Tpdu | ExchangeLevel::Character => single(t0_tpdu(command)?, chunk)?,
         };
-        Ok(Self { state, chunk, timeout })
+        Ok(Self { state, chunk, timeout: waiting_time(setting, protocol, command) })
     }
 
     pub(super) fn command(&self) -> Command<'_> {
@@ -151,7 +166,7 @@ fn single(command: Bytes, chunk: usize) -> Result<State, Error> {
 
 /// A command APDU as a T=0 command TPDU (ISO/IEC 7816-3 §12.2): case 1 gets P3 = 0, case 4 loses
 /// its Le, which the caller asks for by GET RESPONSE.
-fn t0_tpdu(command: &Bytes) -> Result<Bytes, Error> {
+pub(super) fn t0_tpdu(command: &Bytes) -> Result<Bytes, Error> {
     let length = command.len();
     match command.get(4).map(|p3| usize::from(*p3)) {
         None => {

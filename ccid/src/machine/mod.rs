@@ -3,18 +3,30 @@
 
 mod exchange;
 mod power;
+mod pps;
+mod protocol;
 mod simple;
+mod t0_character;
+mod t1_exchange;
 
 use crate::atr::{AtrInfo, Protocol};
 use crate::descriptor::ClassDescriptor;
 use crate::error::{Breach, Error, Sent};
 use crate::operation::{Operation, Output};
-use crate::wire::{Command, IccStatus, Response, SlotError};
+use crate::parameters::FiDi;
+use crate::quirk::Behaviour;
+use crate::reader::Options;
+use crate::t1;
+use crate::wire::{Command, IccStatus, PowerSelect, Response, SlotError};
 use core::time::Duration;
 
 use exchange::Exchange;
 pub(crate) use power::Power;
+use power::PowerPlan;
+pub(crate) use protocol::{CardAfter, Negotiation};
 use simple::Simple;
+use t0_character::T0Character;
+pub(crate) use t1_exchange::T1Exchange;
 
 /// The waiting time for commands that involve no card, and the least for those that do.
 pub(crate) const READER_TIME: Duration = Duration::from_secs(3);
@@ -36,18 +48,35 @@ pub(crate) enum Step {
 /// What a machine may know of slot and reader when it starts.
 pub(crate) struct Setting<'a> {
     pub(crate) class: &'a ClassDescriptor,
+    pub(crate) options: &'a Options,
+    pub(crate) behaviour: &'a Behaviour,
+    /// The slot's data rates in bit/s; none: all up to the greatest.
+    pub(crate) rates: &'a [u32],
     /// The ATR of the powered card, read; none if it cannot be read.
     pub(crate) atr: Option<&'a AtrInfo>,
     pub(crate) powered: bool,
     /// The protocol set, or else the one the card starts with.
     pub(crate) protocol: Option<Protocol>,
+    /// The protocol that was set, if one was.
+    pub(crate) settled: Option<Protocol>,
+    /// The card has been asked nothing since its power-up.
+    pub(crate) fresh: bool,
+    /// Fi and Di in force, if known.
+    pub(crate) fi_di: Option<FiDi>,
+    /// The voltage that the powered card was given, if known.
+    pub(crate) voltage: Option<PowerSelect>,
+    /// The state of T=1 with the card, once there has been an exchange.
+    pub(crate) t1: Option<t1::Connection>,
 }
 
 /// The machine of an operation.
 #[derive(Debug)]
 pub(crate) enum Machine {
     Power(Power),
+    Negotiation(Negotiation),
     Exchange(Exchange),
+    T0Character(T0Character),
+    T1(T1Exchange),
     Simple(Simple),
 }
 
@@ -58,10 +87,11 @@ impl Machine {
         setting: &Setting<'_>,
     ) -> Result<Self, Result<Output, Error>> {
         match operation {
-            Operation::PowerOn(how) => Ok(Self::Power(Power::new(*how, setting.class))),
-            Operation::Exchange(command) => {
-                Exchange::new(command, setting).map(Self::Exchange).map_err(Err)
+            Operation::PowerOn(how) => Ok(Self::Power(Power::new(*how, &PowerPlan::new(setting)))),
+            Operation::SetProtocol(protocol) => {
+                Negotiation::new(*protocol, setting).map(Self::Negotiation)
             }
+            Operation::Exchange(command) => exchange::machine(command, setting).map_err(Err),
             other => Simple::new(other, setting).map(Self::Simple),
         }
     }
@@ -70,7 +100,10 @@ impl Machine {
     pub(crate) fn command(&self) -> Command<'_> {
         match self {
             Self::Power(machine) => machine.command(),
+            Self::Negotiation(machine) => machine.command(),
             Self::Exchange(machine) => machine.command(),
+            Self::T0Character(machine) => machine.command(),
+            Self::T1(machine) => machine.command(),
             Self::Simple(machine) => machine.command(),
         }
     }
@@ -79,7 +112,10 @@ impl Machine {
     pub(crate) fn timeout(&self) -> Duration {
         match self {
             Self::Power(machine) => machine.timeout(),
+            Self::Negotiation(machine) => machine.timeout(),
             Self::Exchange(machine) => machine.timeout(),
+            Self::T0Character(machine) => machine.timeout(),
+            Self::T1(machine) => machine.timeout(),
             Self::Simple(machine) => machine.timeout(),
         }
     }
@@ -88,7 +124,10 @@ impl Machine {
     pub(crate) fn answer(&mut self, sent: Sent, response: &Response<'_>) -> Step {
         match self {
             Self::Power(machine) => machine.answer(sent, response),
+            Self::Negotiation(machine) => machine.answer(sent, response),
             Self::Exchange(machine) => machine.answer(sent, response),
+            Self::T0Character(machine) => machine.answer(sent, response),
+            Self::T1(machine) => machine.answer(sent, response),
             Self::Simple(machine) => machine.answer(sent, response),
         }
     }
@@ -96,8 +135,37 @@ impl Machine {
     /// Without a card it cannot go on.
     pub(crate) fn needs_card(&self) -> bool {
         match self {
-            Self::Power(_) | Self::Exchange(_) => true,
+            Self::Power(_)
+            | Self::Negotiation(_)
+            | Self::Exchange(_)
+            | Self::T0Character(_)
+            | Self::T1(_) => true,
             Self::Simple(machine) => machine.needs_card(),
+        }
+    }
+
+    /// The state of T=1 with the card as this machine has it now; none if it does not speak T=1.
+    pub(crate) fn t1(&self) -> Option<t1::Connection> {
+        match self {
+            Self::T1(machine) => Some(machine.connection()),
+            _ => None,
+        }
+    }
+
+    /// The same as it was before the machine's first command.
+    pub(crate) fn t1_before(&self) -> Option<t1::Connection> {
+        match self {
+            Self::T1(machine) => Some(machine.connection_before()),
+            _ => None,
+        }
+    }
+
+    /// It exchanges data with the card, after which no PPS is possible.
+    pub(crate) fn is_exchange(&self) -> bool {
+        match self {
+            Self::Exchange(_) | Self::T0Character(_) | Self::T1(_) => true,
+            Self::Simple(machine) => machine.needs_card(),
+            Self::Power(_) | Self::Negotiation(_) => false,
         }
     }
 

@@ -1,19 +1,43 @@
 //! Power-up: IccPowerOff for a cold reset, then IccPowerOn with each voltage in turn.
 
-use super::{POWER_TIME, READER_TIME, Step, failure, misbehaved};
+use super::{POWER_TIME, READER_TIME, Setting, Step, failure, misbehaved};
 use crate::Atr;
-use crate::descriptor::{ClassDescriptor, Features, Voltages};
 use crate::error::{Breach, Error, Sent};
 use crate::operation::{Output, PowerUp};
-use crate::wire::{Command, PowerSelect, Response};
+use crate::quirk::Flags;
+use crate::wire::{Command, PowerSelect, Response, SlotError};
 use alloc::vec::Vec;
 use core::time::Duration;
-use log::{debug, warn};
+use log::{debug, info, warn};
+
+/// Puts a GemPC433 into ISO mode.
+const ISO_MODE: &[u8] = &[0x1F, 0x01];
+
+/// What a reader in EMV mode says to a card that is not an EMV card.
+const NOT_EMV: SlotError = SlotError::Unknown(0xBB);
+
+/// How a reader powers its cards.
+#[derive(Clone, Debug)]
+pub(crate) struct PowerPlan {
+    /// What is tried, in order.
+    order: Vec<PowerSelect>,
+    flags: Flags,
+}
+
+impl PowerPlan {
+    /// A card that has power is given the voltage it has, first.
+    pub(crate) fn new(setting: &Setting<'_>) -> Self {
+        let first = setting.voltage.unwrap_or(setting.options.first_voltage);
+        let order = setting.class.power_selects(first);
+        Self { order, flags: setting.behaviour.flags }
+    }
+}
 
 #[derive(Debug)]
 enum Phase {
     Off,
     On,
+    IsoMode,
 }
 
 #[derive(Debug)]
@@ -23,41 +47,51 @@ pub(crate) struct Power {
     voltages: Vec<PowerSelect>,
     /// The one being tried.
     voltage: PowerSelect,
+    /// A refusal may be answered by the switch to ISO mode.
+    iso_mode: bool,
+    /// The card has been asked for the classes it supports, by its ATR.
+    class_known: bool,
 }
 
 impl Power {
-    pub(crate) fn new(how: PowerUp, class: &ClassDescriptor) -> Self {
-        let mut voltages = voltages(class);
+    pub(crate) fn new(how: PowerUp, plan: &PowerPlan) -> Self {
+        let mut voltages: Vec<_> = plan.order.iter().rev().copied().collect();
         let voltage = voltages.pop().unwrap_or(PowerSelect::Automatic);
         let phase = match how {
-            PowerUp::Cold => Phase::Off,
-            PowerUp::Warm => Phase::On,
+            PowerUp::Warm if !plan.flags.contains(Flags::OFF_BEFORE_ON) => Phase::On,
+            PowerUp::Warm | PowerUp::Cold => Phase::Off,
         };
-        Self { phase, voltages, voltage }
+        let iso_mode = plan.flags.contains(Flags::ISO_MODE);
+        Self { phase, voltages, voltage, iso_mode, class_known: false }
+    }
+
+    /// The voltage that was tried last.
+    pub(crate) fn voltage(&self) -> PowerSelect {
+        self.voltage
     }
 
     pub(super) fn command(&self) -> Command<'_> {
         match self.phase {
             Phase::Off => Command::IccPowerOff,
             Phase::On => Command::IccPowerOn { power_select: self.voltage },
+            Phase::IsoMode => Command::Escape { data: ISO_MODE },
         }
     }
 
     pub(super) fn timeout(&self) -> Duration {
         match self.phase {
-            Phase::Off => READER_TIME,
+            Phase::Off | Phase::IsoMode => READER_TIME,
             Phase::On => POWER_TIME,
         }
     }
 
     pub(super) fn answer(&mut self, sent: Sent, response: &Response<'_>) -> Step {
-        let failed = failure(sent, response);
-        match (&self.phase, failed, response) {
+        match (&self.phase, failure(sent, response), response) {
             (_, Some(Error::NoCard), _) => Step::Done(Err(Error::NoCard)),
-            (Phase::Off, failed, _) => {
+            (Phase::Off | Phase::IsoMode, failed, _) => {
                 if let Some(error) = failed {
                     // A reader that cannot cut the power may still be able to reset.
-                    debug!("before a cold reset: {error}");
+                    debug!("before a power-up: {error}");
                 }
                 self.phase = Phase::On;
                 Step::Send
@@ -70,39 +104,69 @@ impl Power {
                 if atr.as_bytes().len() < data.len() {
                     warn!("{sent}: an ATR of {} bytes cut to {}", data.len(), atr.as_bytes().len());
                 }
-                Step::Done(Ok(Output::Atr(atr)))
+                self.powered(atr)
             }
             (Phase::On, None, _) => misbehaved(sent, Breach::NoAtr),
-            (Phase::On, Some(error), _) => match self.voltages.pop() {
-                Some(next) => {
-                    debug!("{error}; next voltage: {next:?}");
-                    self.voltage = next;
-                    // The contacts must be without power before they get another voltage.
-                    self.phase = Phase::Off;
-                    Step::Send
-                }
-                None => Step::Done(Err(error)),
-            },
+            (Phase::On, Some(error), _) => self.refused(error),
         }
+    }
+
+    fn refused(&mut self, error: Error) -> Step {
+        let not_emv = matches!(error, Error::Failed { error: NOT_EMV, .. });
+        if not_emv && core::mem::take(&mut self.iso_mode) {
+            info!("{error}: switching the reader to ISO mode");
+            self.phase = Phase::IsoMode;
+            return Step::Send;
+        }
+        match self.voltages.pop() {
+            Some(next) => {
+                debug!("{error}; next voltage: {next:?}");
+                self.next(next)
+            }
+            None => Step::Done(Err(error)),
+        }
+    }
+
+    /// The card answers. If it says that it does not support the class it is run at, and the reader
+    /// can run it at another, that is used (ISO/IEC 7816-3 §6.2.4).
+    fn powered(&mut self, atr: Atr) -> Step {
+        let classes = atr.parse().ok().and_then(|info| info.class_indicator()).unwrap_or(0);
+        let known = core::mem::replace(&mut self.class_known, true);
+        let has = |voltage| class_bit(voltage) & classes != 0;
+        let automatic = self.voltage == PowerSelect::Automatic;
+        if known || automatic || classes & 0b111 == 0 || has(self.voltage) {
+            return Step::Done(Ok(Output::Atr(atr)));
+        }
+        // The one at which the card has answered is what is left if its word is worth nothing.
+        let mut rest = alloc::vec![self.voltage];
+        rest.extend(self.voltages.iter().copied().filter(|voltage| has(*voltage)));
+        match rest.pop() {
+            Some(next) if !rest.is_empty() => {
+                info!("the card does not support {:?}, but {next:?}", self.voltage);
+                self.voltages = rest;
+                self.next(next)
+            }
+            _ => {
+                warn!("the card does not support {:?}, and the reader no other", self.voltage);
+                Step::Done(Ok(Output::Atr(atr)))
+            }
+        }
+    }
+
+    fn next(&mut self, voltage: PowerSelect) -> Step {
+        self.voltage = voltage;
+        // The contacts must be without power before they get another voltage.
+        self.phase = Phase::Off;
+        Step::Send
     }
 }
 
-/// The voltages to try, the first one last.
-fn voltages(class: &ClassDescriptor) -> Vec<PowerSelect> {
-    if class.features.intersects(Features::AUTO_VOLTAGE | Features::AUTO_ACTIVATION) {
-        return alloc::vec![PowerSelect::Automatic];
+/// The bit of class A, B or C in the class indicator (ISO/IEC 7816-3 §8.3).
+const fn class_bit(voltage: PowerSelect) -> u8 {
+    match voltage {
+        PowerSelect::V5 => 1,
+        PowerSelect::V3 => 2,
+        PowerSelect::V1_8 => 4,
+        _ => 0,
     }
-    let supported: Vec<_> = [
-        (Voltages::V1_8, PowerSelect::V1_8),
-        (Voltages::V3, PowerSelect::V3),
-        (Voltages::V5, PowerSelect::V5),
-    ]
-    .into_iter()
-    .filter_map(|(bit, select)| class.voltage_support.contains(bit).then_some(select))
-    .collect();
-    if supported.is_empty() {
-        warn!("bVoltageSupport names no voltage: the reader is left to choose");
-        return alloc::vec![PowerSelect::Automatic];
-    }
-    supported
 }

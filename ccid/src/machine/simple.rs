@@ -1,12 +1,9 @@
 //! Operations of one command.
 
 use super::{READER_TIME, Setting, Step, failure, misbehaved};
-use crate::atr::Protocol;
-use crate::descriptor::Features;
-use crate::error::{Breach, Error, Sent, Unsupported};
+use crate::error::{Breach, Error, Sent};
 use crate::operation::{Operation, Output};
-use crate::parameters::protocol_data;
-use crate::wire::{Command, IccStatus, LevelParameter, Response, SlotError};
+use crate::wire::{Command, IccStatus, LevelParameter, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use core::time::Duration;
 
@@ -19,7 +16,7 @@ pub(crate) enum Simple {
     Status,
     GetParameters,
     ResetParameters,
-    SetParameters { protocol: Protocol, data: Bytes },
+    SetRates { clock_frequency: u32, data_rate: u32 },
     Escape { data: Bytes },
     Secure { data: Bytes, timeout: Duration },
 }
@@ -39,7 +36,9 @@ impl Simple {
             Operation::Status => Self::Status,
             Operation::GetParameters => Self::GetParameters,
             Operation::ResetParameters => Self::ResetParameters,
-            Operation::SetProtocol(protocol) => return set_protocol(*protocol, setting),
+            Operation::SetRates { clock_frequency, data_rate } => {
+                Self::SetRates { clock_frequency: *clock_frequency, data_rate: *data_rate }
+            }
             Operation::Escape(data) => {
                 fits(data)?;
                 Self::Escape { data: data.clone() }
@@ -52,7 +51,7 @@ impl Simple {
                 Self::Secure { data: data.clone(), timeout: *timeout }
             }
             // These have machines of their own.
-            Operation::PowerOn(_) | Operation::Exchange(_) => {
+            Operation::PowerOn(_) | Operation::SetProtocol(_) | Operation::Exchange(_) => {
                 return Err(Err(Error::InvalidCommand));
             }
         })
@@ -64,8 +63,9 @@ impl Simple {
             Self::Status => Command::GetSlotStatus,
             Self::GetParameters => Command::GetParameters,
             Self::ResetParameters => Command::ResetParameters,
-            Self::SetParameters { protocol, data } => {
-                Command::SetParameters { protocol_num: protocol.number(), data }
+            Self::SetRates { clock_frequency, data_rate } => {
+                let (clock_frequency, data_rate) = (*clock_frequency, *data_rate);
+                Command::SetDataRateAndClockFrequency { clock_frequency, data_rate }
             }
             Self::Escape { data } => Command::Escape { data },
             Self::Secure { data, .. } => {
@@ -83,7 +83,7 @@ impl Simple {
     }
 
     pub(super) fn needs_card(&self) -> bool {
-        matches!(self, Self::Secure { .. } | Self::SetParameters { .. })
+        matches!(self, Self::Secure { .. })
     }
 
     pub(super) fn answer(&mut self, sent: Sent, response: &Response<'_>) -> Step {
@@ -94,14 +94,15 @@ impl Simple {
                 Step::Done(Ok(Output::Status(IccStatus::NotPresent)))
             }
             (Self::PowerOff, Some(Error::NoCard)) => Step::Done(Ok(Output::Done)),
-            // A reader that sets parameters itself need not know the command.
-            (
-                Self::SetParameters { .. },
-                Some(Error::Failed { error: SlotError::CmdNotSupported, .. }),
-            ) => Step::Done(Ok(Output::Done)),
             (_, Some(error)) => Step::Done(Err(error)),
             (Self::Status, None) => Step::Done(Ok(Output::Status(icc))),
-            (Self::PowerOff | Self::SetParameters { .. }, None) => Step::Done(Ok(Output::Done)),
+            (Self::PowerOff, None) => Step::Done(Ok(Output::Done)),
+            (Self::SetRates { .. }, None) => match *response {
+                Response::DataRateAndClockFrequency { clock_frequency, data_rate, .. } => {
+                    Step::Done(Ok(Output::Rates { clock_frequency, data_rate }))
+                }
+                _ => self.unexpected(sent, response),
+            },
             (
                 Self::GetParameters
                 | Self::ResetParameters
@@ -110,15 +111,14 @@ impl Simple {
                 None,
             ) => match output(response) {
                 Some(data) => Step::Done(Ok(Output::Data(data))),
-                None => misbehaved(
-                    sent,
-                    Breach::UnexpectedType {
-                        got: response.message_type(),
-                        expected: self.command().answered_by(),
-                    },
-                ),
+                None => self.unexpected(sent, response),
             },
         }
+    }
+
+    fn unexpected(&self, sent: Sent, response: &Response<'_>) -> Step {
+        let (got, expected) = (response.message_type(), self.command().answered_by());
+        misbehaved(sent, Breach::UnexpectedType { got, expected })
     }
 }
 
@@ -136,33 +136,4 @@ fn output(response: &Response<'_>) -> Option<Bytes> {
         }
         Response::SlotStatus { .. } | Response::DataRateAndClockFrequency { .. } => None,
     }
-}
-
-/// What it takes to make reader and card speak `protocol`.
-fn set_protocol(
-    protocol: Protocol,
-    setting: &Setting<'_>,
-) -> Result<Simple, Result<Output, Error>> {
-    let unsupported = |what| Err(Err(Error::Unsupported(what)));
-    if !setting.powered {
-        return Err(Err(Error::NotPowered));
-    }
-    let class = setting.class;
-    if let Err(what) = class.can_speak(protocol) {
-        return unsupported(what);
-    }
-    let Some(atr) = setting.atr else {
-        // Nothing is known of the card; the reader has taken its ATR, so it may know better.
-        return Err(Ok(Output::Done));
-    };
-    if !atr.protocols().any(|offered| offered == protocol) {
-        return unsupported(Unsupported::Protocol(protocol.number()));
-    }
-    if class.features.contains(Features::AUTO_PARAMETER_NEGOTIATION) {
-        return Err(Ok(Output::Done));
-    }
-    if !class.features.contains(Features::AUTO_PPS) && atr.default_protocol() != Some(protocol) {
-        return unsupported(Unsupported::Pps(protocol.number()));
-    }
-    Ok(Simple::SetParameters { protocol, data: protocol_data(atr, protocol) })
 }

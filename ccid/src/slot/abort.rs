@@ -6,6 +6,9 @@
 //! reader answers the latter with success, or when the aborted command itself has been answered
 //! and the reader has refused the Abort. If neither happens in time, the slot is out of step: the
 //! transfers are recovered, GetSlotStatus finds the common footing, the card is reset.
+//!
+//! What the card has seen of an aborted command is unknown. Where the host speaks T=1 the card is
+//! resynchronised (`resynch`), else it is reset.
 
 use super::{Card, Flight, Purpose, Restore, SlotMachine, State, Work, check};
 use crate::error::Error;
@@ -28,6 +31,8 @@ const RESYNC_TRIES: u8 = 3;
 pub(crate) enum Reason {
     Cancelled,
     Timeout,
+    /// The reader did it unasked.
+    Unasked,
 }
 
 /// How far the Abort sequence is.
@@ -64,10 +69,11 @@ impl Aborting {
     }
 }
 
-fn error_of(reason: Reason, sent: crate::error::Sent) -> Error {
+pub(super) fn error_of(reason: Reason, sent: crate::error::Sent) -> Error {
     match reason {
         Reason::Cancelled => Error::Cancelled,
         Reason::Timeout => Error::Timeout(sent),
+        Reason::Unasked => Error::Failed { sent, error: SlotError::CmdAborted },
     }
 }
 
@@ -100,9 +106,15 @@ impl SlotMachine {
                 self.state = State::Aborting(aborting);
                 found
             }
-            other => {
+            mut other => {
+                let found = match &mut other {
+                    State::Busy { work, .. } | State::Waiting { work, .. } => {
+                        work.purpose.cancel_ended(id)
+                    }
+                    _ => false,
+                };
                 self.state = other;
-                false
+                found
             }
         }
     }
@@ -116,8 +128,13 @@ impl SlotMachine {
         shared: &mut Shared,
         now: Instant,
     ) {
+        if let Purpose::Resynch(resynch) = work.purpose {
+            // What it was to save is lost; nobody is to wait for the rest.
+            work.purpose = Purpose::Resynch(self.resynch_failed(resynch, shared));
+        }
         // The reader has seen nothing of it; a chain that has begun must be aborted.
         if work.commands == 1 && shared.withdraw(self.slot, flight.seq) {
+            self.keep_t1(work.machine.t1_before());
             let error = error_of(reason, flight.sent(self.slot));
             return self.finish(work.purpose, work.effect, Err(error), shared, now);
         }
@@ -131,7 +148,7 @@ impl SlotMachine {
                 work.cancelled = true;
                 self.state = State::Busy { work, flight };
             }
-            (false, Reason::Timeout) => {
+            (false, Reason::Timeout | Reason::Unasked) => {
                 let error = Error::Timeout(flight.sent(self.slot));
                 self.lose_step(Some((work, Err(error))), shared, now);
             }
@@ -201,6 +218,7 @@ impl SlotMachine {
         } else if aborting.flight.as_ref().is_some_and(|flight| flight.seq == seq) && !extends {
             if let Some(flight) = aborting.flight.take() {
                 aborting.answer = answer_of(&mut aborting, &flight, self.slot, response);
+                self.keep_t1(aborting.work.as_ref().and_then(|(work, _)| work.machine.t1()));
             }
         } else if !extends {
             debug!("{}: {seq} is no answer to wait for", self.slot);
@@ -221,6 +239,9 @@ impl SlotMachine {
         if let Some(result) = answer {
             return self.finish(work.purpose, work.effect, result, shared, now);
         }
+        if self.resynchronise(&work, sent, reason, shared, now) {
+            return;
+        }
         let exchanges = matches!(sent.message_type, 0x69 | 0x6F);
         let restore = self.card_was_used(&work, flight.is_some() && exchanges, shared);
         self.finish(work.purpose, work.effect, Err(error_of(reason, sent)), shared, now);
@@ -233,10 +254,14 @@ impl SlotMachine {
     pub(super) fn aborted_unasked(
         &mut self,
         work: Work,
-        error: Error,
+        sent: crate::error::Sent,
         shared: &mut Shared,
         now: Instant,
     ) {
+        if self.resynchronise(&work, sent, Reason::Unasked, shared, now) {
+            return;
+        }
+        let error = error_of(Reason::Unasked, sent);
         let restore = self.card_was_used(&work, false, shared);
         self.finish(work.purpose, work.effect, Err(error), shared, now);
         if let Some(restore) = restore {
@@ -280,7 +305,12 @@ impl SlotMachine {
         if let Some((work, result)) = ended {
             // The protocol is not kept: after so much trouble the user connects anew.
             restore = result.is_err() && self.card_was_used(&work, false, shared).is_some();
-            self.finish(work.purpose, work.effect, result, shared, now);
+            if let Purpose::Resynch(resynch) = work.purpose {
+                self.resynch_failed(resynch, shared);
+                restore = true;
+            } else {
+                self.finish(work.purpose, work.effect, result, shared, now);
+            }
         }
         self.state = State::Lost { restore };
         shared.request_recovery();

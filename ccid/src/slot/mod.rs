@@ -5,15 +5,20 @@
 //! until lost transfers are recovered, or getting back in step after that.
 
 mod abort;
+mod resynch;
 
 use crate::atr::{Atr, AtrInfo, Protocol};
 use crate::error::{Breach, Error, Sent};
-use crate::machine::{Machine, Setting, Step};
+use crate::machine::{CardAfter, Machine, Setting, Step};
 use crate::operation::{Operation, OperationId, Output, PowerUp};
+use crate::parameters::FiDi;
+use crate::quirk::correct_card;
 use crate::reader::{Event, Shared, Transmit};
+use crate::t1;
 use crate::time::Instant;
 use crate::wire::{
-    ClockStatus, CommandStatus, IccStatus, Message, Response, Seq, Slot, SlotError, Status,
+    ClockStatus, CommandStatus, IccStatus, Message, PowerSelect, Response, Seq, Slot, SlotError,
+    Status,
 };
 use alloc::collections::VecDeque;
 use bytes::Bytes;
@@ -21,6 +26,7 @@ use core::time::Duration;
 use log::{debug, info, warn};
 
 use abort::{Aborting, Reason};
+use resynch::Resynch;
 
 /// What is known of a card's presence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,24 +45,48 @@ pub(crate) enum Card {
         info: Option<AtrInfo>,
         /// The protocol that was set.
         protocol: Option<Protocol>,
+        /// The state of T=1, once there has been an exchange by it.
+        t1: Option<t1::Connection>,
+        /// What is in force between reader and card.
+        link: Link,
     },
+}
+
+/// What is in force between reader and card, besides the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Link {
+    /// The card has been asked nothing since its power-up.
+    fresh: bool,
+    /// Fi and Di, if known.
+    fi_di: Option<FiDi>,
+    /// bPowerSelect of the power-up, if known.
+    voltage: Option<PowerSelect>,
+}
+
+impl Link {
+    /// After a power-up.
+    const fn new(voltage: Option<PowerSelect>) -> Self {
+        Self { fresh: true, fi_di: None, voltage }
+    }
 }
 
 /// What success or failure of an operation means for the card.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Effect {
     None,
-    PowerOn,
+    /// With the voltage that the card was given, once known.
+    PowerOn(Option<PowerSelect>),
     PowerOff,
-    Protocol(Protocol),
+    /// With Fi and Di agreed on, once known.
+    Protocol(Protocol, Option<FiDi>),
 }
 
 impl Effect {
     fn of(operation: &Operation) -> Self {
         match operation {
-            Operation::PowerOn(_) => Self::PowerOn,
+            Operation::PowerOn(_) => Self::PowerOn(None),
             Operation::PowerOff => Self::PowerOff,
-            Operation::SetProtocol(protocol) => Self::Protocol(*protocol),
+            Operation::SetProtocol(protocol) => Self::Protocol(*protocol, None),
             _ => Self::None,
         }
     }
@@ -71,10 +101,14 @@ enum Purpose {
     Restore(Restore),
     /// Sets the protocol again after that.
     RestoreProtocol(Restore),
+    /// Gets T=1 back in step with the card after an aborted command.
+    Resynch(Resynch),
     /// An exchange that tells whether the reader has let go of the aborted command.
     Probe(Restore),
     /// Looks whether a card is there.
     Poll,
+    /// An escape command that the reader gets when it is opened.
+    Opening,
 }
 
 /// What comes after the power-up that follows an aborted command.
@@ -112,6 +146,12 @@ pub(crate) struct Work {
     commands: u32,
     /// The reader has said since then that the slot is busy.
     busy_since: Option<Instant>,
+}
+
+impl Work {
+    fn new(purpose: Purpose, effect: Effect, machine: Machine, limit: Instant) -> Self {
+        Self { purpose, effect, machine, limit, cancelled: false, commands: 0, busy_since: None }
+    }
 }
 
 /// A command on the wire.
@@ -170,6 +210,8 @@ pub(crate) struct SlotMachine {
     slot: Slot,
     presence: Presence,
     card: Card,
+    /// Escape commands that come before all else.
+    opening: VecDeque<Bytes>,
     queue: VecDeque<Queued>,
     state: State,
     /// When presence is looked at next, if it is polled.
@@ -184,12 +226,18 @@ impl SlotMachine {
             slot,
             presence: Presence::Unknown,
             card: Card::Off,
+            opening: VecDeque::new(),
             queue: VecDeque::new(),
             state: State::Idle,
             // Whether a card is there is asked once in any case.
             next_poll: Some(now),
             notified: false,
         }
+    }
+
+    /// These escape commands come before all else.
+    pub(crate) fn send_at_opening(&mut self, escapes: &[Bytes]) {
+        self.opening.extend(escapes.iter().cloned());
     }
 
     /// The slot has, or may have, a command on the wire.
@@ -217,7 +265,10 @@ impl SlotMachine {
     /// Starts what waits, if the slot is idle.
     pub(crate) fn start_next(&mut self, shared: &mut Shared, now: Instant) {
         while matches!(self.state, State::Idle) {
-            if let Some(Queued { id, operation, limit }) = self.queue.pop_front() {
+            if let Some(data) = self.opening.pop_front() {
+                let limit = now + shared.options.total_limit;
+                self.start(Purpose::Opening, &Operation::Escape(data), limit, shared, now);
+            } else if let Some(Queued { id, operation, limit }) = self.queue.pop_front() {
                 self.start(Purpose::Operation(id), &operation, limit, shared, now);
             } else if self.next_poll.is_some_and(|at| at <= now) {
                 let limit = now + shared.options.total_limit;
@@ -242,31 +293,50 @@ impl SlotMachine {
             let sent = Sent { message_type: 0, slot: self.slot, seq: Seq(0) };
             return self.finish(purpose, effect, Err(Error::Timeout(sent)), shared, now);
         }
-        let (powered, atr, protocol) = match &self.card {
-            Card::Off => (false, None, None),
-            Card::On { info, protocol } => {
-                let started_with = info.as_ref().and_then(AtrInfo::default_protocol);
-                (true, info.as_ref(), protocol.or(started_with))
-            }
-        };
-        let setting = Setting { class: &shared.class, atr, powered, protocol };
-        match Machine::new(operation, &setting) {
+        match Machine::new(operation, &self.setting(shared)) {
             Ok(machine) => {
-                if effect == Effect::PowerOn {
-                    self.card = Card::Off;
+                match (&effect, &mut self.card) {
+                    (Effect::PowerOn(_), card) => *card = Card::Off,
+                    // Whatever becomes of it, another PPS needs a reset.
+                    (_, Card::On { link, .. })
+                        if machine.is_exchange() || matches!(effect, Effect::Protocol(..)) =>
+                    {
+                        link.fresh = false;
+                    }
+                    _ => {}
                 }
-                let work = Work {
-                    purpose,
-                    effect,
-                    machine,
-                    limit,
-                    cancelled: false,
-                    commands: 0,
-                    busy_since: None,
-                };
-                self.send(work, shared, now);
+                self.send(Work::new(purpose, effect, machine, limit), shared, now);
             }
             Err(result) => self.finish(purpose, effect, result, shared, now),
+        }
+    }
+
+    /// What a machine may know when it starts.
+    fn setting<'a>(&'a self, shared: &'a Shared) -> Setting<'a> {
+        let setting = Setting {
+            class: &shared.class,
+            options: &shared.options,
+            behaviour: &shared.behaviour,
+            rates: shared.rates(self.slot),
+            atr: None,
+            powered: false,
+            protocol: None,
+            settled: None,
+            fresh: false,
+            fi_di: None,
+            voltage: None,
+            t1: None,
+        };
+        match &self.card {
+            Card::Off => setting,
+            Card::On { info, protocol, t1, link } => {
+                let atr = info.as_ref();
+                let started_with = atr.and_then(AtrInfo::default_protocol);
+                let Link { fresh, fi_di, voltage } = *link;
+                let (settled, protocol, t1) = (*protocol, protocol.or(started_with), *t1);
+                let powered = true;
+                Setting { atr, powered, protocol, settled, fresh, fi_di, voltage, t1, ..setting }
+            }
         }
     }
 
@@ -274,7 +344,9 @@ impl SlotMachine {
     fn send(&mut self, mut work: Work, shared: &mut Shared, now: Instant) {
         let seq = shared.next_seq(None);
         let command = work.machine.command();
-        let base = work.machine.timeout();
+        let behaviour = &shared.behaviour;
+        let base = work.machine.timeout().max(behaviour.reader_time);
+        let base = if work.machine.is_exchange() { base + behaviour.extra_time } else { base };
         let flight = Flight {
             seq,
             message_type: command.message_type(),
@@ -284,6 +356,7 @@ impl SlotMachine {
         };
         shared.transmit(Transmit::BulkOut(command.emit(self.slot, seq)));
         work.commands = work.commands.saturating_add(1);
+        self.keep_t1(work.machine.t1());
         self.state = State::Busy { work, flight };
     }
 
@@ -334,7 +407,7 @@ impl SlotMachine {
             Ok(response) => response,
             Err(error) => {
                 warn!("{error}");
-                return self.finish(work.purpose, work.effect, Err(error), shared, now);
+                return self.end(work, Err(error), shared, now);
             }
         };
         let status = response.status();
@@ -353,22 +426,64 @@ impl SlotMachine {
                 self.state = State::Waiting { work, at };
                 return;
             }
-            Some(error @ SlotError::CmdAborted) if uses_card => {
+            Some(SlotError::CmdAborted) if uses_card => {
                 // Not by us; what the card has seen of it is as unknown.
-                return self.aborted_unasked(work, Error::Failed { sent, error }, shared, now);
+                return self.aborted_unasked(work, sent, shared, now);
             }
-            Some(_) if uses_card && status.icc == IccStatus::PresentInactive => {
-                self.lose_card(false, shared);
+            // A negotiation deals with its card itself.
+            Some(_)
+                if uses_card
+                    && status.icc == IccStatus::PresentInactive
+                    && !matches!(work.machine, Machine::Negotiation(_)) =>
+            {
+                self.lose_card(matches!(work.purpose, Purpose::Resynch(_)), shared);
             }
             _ => {}
         }
-        match work.machine.answer(sent, &response) {
-            Step::Send if work.cancelled => {
-                self.finish(work.purpose, work.effect, Err(Error::Cancelled), shared, now);
-            }
+        let step = work.machine.answer(sent, &response);
+        self.keep_t1(work.machine.t1());
+        match step {
+            Step::Send if work.cancelled => self.end(work, Err(Error::Cancelled), shared, now),
             Step::Send => self.send(work, shared, now),
-            Step::Done(result) => self.finish(work.purpose, work.effect, result, shared, now),
+            Step::Done(result) => self.end(work, result, shared, now),
         }
+    }
+
+    /// A machine has ended, or is ended between two commands.
+    fn end(
+        &mut self,
+        work: Work,
+        result: Result<Output, Error>,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let Work { purpose, effect, machine, .. } = work;
+        let effect = self.outcome(effect, machine, shared);
+        self.finish(purpose, effect, result, shared, now);
+    }
+
+    /// The effect with what the machine has found out; what it has done to the card is done.
+    fn outcome(&mut self, effect: Effect, machine: Machine, shared: &mut Shared) -> Effect {
+        match (effect, machine) {
+            (Effect::PowerOn(_), Machine::Power(machine)) => {
+                Effect::PowerOn(Some(machine.voltage()))
+            }
+            (Effect::Protocol(protocol, _), Machine::Negotiation(machine)) => {
+                let (card, fi_di) = machine.into_outcome();
+                match card {
+                    CardAfter::Same => {}
+                    CardAfter::Off => self.lose_card(false, shared),
+                    CardAfter::Reset(atr, voltage) => self.powered_up(&atr, Some(voltage)),
+                }
+                Effect::Protocol(protocol, fi_di)
+            }
+            (effect, _) => effect,
+        }
+    }
+
+    fn powered_up(&mut self, atr: &Atr, voltage: Option<PowerSelect>) {
+        let info = read_atr(self.slot, atr);
+        self.card = Card::On { info, protocol: None, t1: None, link: Link::new(voltage) };
     }
 
     /// Whether a command that was refused as the slot is busy is to be sent again.
@@ -402,25 +517,28 @@ impl SlotMachine {
                 self.next_poll = shared.options.poll.map(|period| now + period);
             }
             Purpose::Restore(restore) => self.restored(restore, result, shared, now),
+            Purpose::Resynch(resynch) => self.resynched(resynch, &result, shared, now),
             Purpose::RestoreProtocol(restore) => {
                 if let Err(error) = result {
                     warn!("{}: protocol not set again: {error}", self.slot);
                 }
                 self.probe(restore, shared, now);
             }
+            Purpose::Opening => info!("{}: escape at opening: {result:?}", self.slot),
             Purpose::Probe(_) => debug!("{}: after an aborted command: {result:?}", self.slot),
         }
     }
 
     fn apply(&mut self, effect: Effect, result: &Result<Output, Error>) {
         match (effect, result) {
-            (Effect::PowerOn, Ok(Output::Atr(atr))) => {
-                self.card = Card::On { info: read_atr(self.slot, atr), protocol: None };
-            }
-            (Effect::PowerOn, _) | (Effect::PowerOff, Ok(_)) => self.card = Card::Off,
-            (Effect::Protocol(set), Ok(_)) => {
-                if let Card::On { protocol, .. } = &mut self.card {
+            (Effect::PowerOn(voltage), Ok(Output::Atr(atr))) => self.powered_up(atr, voltage),
+            (Effect::PowerOn(_), _) | (Effect::PowerOff, Ok(_)) => self.card = Card::Off,
+            (Effect::Protocol(set, fi_di), Ok(_)) => {
+                if let Card::On { protocol, t1, link, .. } = &mut self.card {
+                    link.fi_di = fi_di.or(link.fi_di);
                     *protocol = Some(set);
+                    // Without a reset in between, T=1 goes on where it was.
+                    *t1 = t1.filter(|_| set == Protocol::T1);
                 }
             }
             _ => {}
@@ -564,6 +682,7 @@ impl SlotMachine {
         self.card = Card::Off;
         let ended = running.and_then(|(work, error)| match work.purpose {
             Purpose::Operation(id) => Some((id, error)),
+            Purpose::Resynch(resynch) => resynch.ended(),
             _ => None,
         });
         let waiting = core::mem::take(&mut self.queue);
@@ -654,7 +773,10 @@ fn check<'a>(
 
 fn read_atr(slot: Slot, atr: &Atr) -> Option<AtrInfo> {
     match atr.parse() {
-        Ok(info) => Some(info),
+        Ok(mut info) => {
+            correct_card(atr, &mut info);
+            Some(info)
+        }
         Err(error) => {
             warn!("{slot}: ATR {atr}: {error}");
             None
