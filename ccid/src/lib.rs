@@ -9,6 +9,7 @@
 //! * [`atr`], [`parameters`]: what a card says of itself, and what a reader is told of it.
 //! * [`t1`]: T=1, for readers that leave it to the host.
 //! * [`quirk`]: what is known of particular readers.
+//! * [`iccd`]: smart-card chips with USB of their own, made to look like readers.
 //! * [`reader`]: one reader: sequence numbers, slots, operations, abort and recovery.
 //!
 //! Source of all section numbers: "Specification for Integrated Circuit(s) Cards Interface
@@ -22,6 +23,7 @@ extern crate alloc;
 pub mod atr;
 pub mod descriptor;
 pub mod error;
+pub mod iccd;
 mod machine;
 mod opening;
 pub mod operation;

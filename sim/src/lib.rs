@@ -5,18 +5,21 @@
 //! handles the hardware: inserts cards, presses keys, pulls the plug.
 //!
 //! * [`reader`]: the CCID reader, conforming or not, with its log and the rules it checks.
+//! * [`iccd`]: a card with a USB plug of its own.
 //! * [`card`]: what goes into it.
 //! * [`presets`]: readers with cards, by name.
 
 pub mod card;
 pub mod device;
+pub mod iccd;
 pub mod port;
 pub mod presets;
 pub mod reader;
 #[cfg(target_os = "linux")]
 pub mod vhci;
 
-pub use card::{Card, FileCard};
+pub use card::{Card, FileCard, LineCard};
 pub use device::{ControlReply, Descriptors, Device};
+pub use iccd::Iccd;
 pub use port::Port;
 pub use reader::{Reader, ReaderBuilder};

@@ -2,8 +2,9 @@
 
 use crate::card::atr::AtrBuilder;
 use crate::card::{Acknowledge, Fault, Faults, LineCard, Pace, PpsBehaviour, Protocol};
+use crate::iccd::{Iccd, IccdBuilder, Version};
 use crate::reader::{AbortBehaviour, FailureMessage, Level, OnRemoval, Reader, ReaderBuilder};
-use crate::{Card, FileCard};
+use crate::{Card, Device, FileCard};
 use ccid::Slot;
 use ccid::descriptor::{Features, PinSupport};
 use std::sync::LazyLock;
@@ -37,7 +38,44 @@ pub fn by_name(name: &str) -> Option<Reader> {
     all().iter().find(|preset| preset.name == name).map(|preset| preset.builder().build())
 }
 
-/// All presets.
+/// An ICCD that can be had by its name.
+#[derive(Clone, Copy)]
+pub struct IccdPreset {
+    /// The name.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub description: &'static str,
+    make: fn() -> IccdBuilder,
+}
+
+impl IccdPreset {
+    /// The ICCD, ready to be changed before it is built.
+    pub fn builder(&self) -> IccdBuilder {
+        (self.make)()
+    }
+}
+
+impl std::fmt::Debug for IccdPreset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("IccdPreset").field(&self.name).finish()
+    }
+}
+
+/// All presets that are no reader but a card with a USB plug of its own.
+pub fn iccd() -> &'static [IccdPreset] {
+    ICCD
+}
+
+/// The reader or ICCD of that name, newly made; None if there is none.
+pub fn device(name: &str) -> Option<Box<dyn Device>> {
+    let iccd = || ICCD.iter().find(|preset| preset.name == name);
+    match by_name(name) {
+        Some(reader) => Some(Box::new(reader)),
+        None => iccd().map(|preset| Box::new(preset.builder().build()) as Box<dyn Device>),
+    }
+}
+
+/// All presets of readers.
 pub fn all() -> &'static [Preset] {
     static ALL: LazyLock<Vec<Preset>> = LazyLock::new(|| [PRESETS, LINE].concat());
     &ALL
@@ -61,9 +99,29 @@ fn aborts(behaviour: AbortBehaviour) -> ReaderBuilder {
 
 macro_rules! presets {
     ($($name:literal, $description:literal, $make:expr;)+) => {
-        &[$(Preset { name: $name, description: $description, make: || $make }),+]
+        presets! { Preset: $($name, $description, $make;)+ }
+    };
+    ($kind:ident: $($name:literal, $description:literal, $make:expr;)+) => {
+        &[$($kind { name: $name, description: $description, make: || $make }),+]
     };
 }
+
+const ICCD: &[IccdPreset] = presets! { IccdPreset:
+    "iccd-a", "ICCD version A, short APDUs",
+        Iccd::builder(Version::A, FileCard::t1());
+    "iccd-a-t0", "ICCD version A, T=0 in phases",
+        Iccd::builder(Version::A, FileCard::t0()).level(Level::Character);
+    "iccd-b", "ICCD version B, extended APDUs in parts of 261 bytes",
+        Iccd::builder(Version::B, FileCard::t1()).level(Level::ExtendedApdu);
+    "iccd-b-short", "ICCD version B, short APDUs",
+        Iccd::builder(Version::B, FileCard::t1());
+    "iccd-b-interrupt", "iccd-b with an interrupt endpoint",
+        Iccd::builder(Version::B, FileCard::t1()).level(Level::ExtendedApdu).interrupt();
+    "iccd-b-slow", "iccd-b with a card that takes 500 ms for READ BINARY; to be asked every 100 ms",
+        Iccd::builder(Version::B, FileCard::t1().pace(0xB0, Pace::After(Duration::from_millis(500))))
+            .level(Level::ExtendedApdu)
+            .polling_delay(10);
+};
 
 const PRESETS: &[Preset] = presets! {
     "default", "one slot, short and extended APDUs, a T=1 card with files",
@@ -270,6 +328,17 @@ mod tests {
             assert!(!description.is_empty());
         }
         assert!(by_name("no such reader").is_none());
+    }
+
+    #[test]
+    fn every_device_is_found_by_its_own_name() {
+        for preset in iccd() {
+            let protocol = device(preset.name).unwrap().descriptors().configuration[16];
+            assert_eq!(protocol, if preset.name.starts_with("iccd-a") { 1 } else { 2 });
+            assert!(by_name(preset.name).is_none() && !preset.description.is_empty());
+        }
+        assert_eq!(device("default").unwrap().descriptors().configuration[16], 0);
+        assert!(device("no such reader").is_none());
     }
 
     #[test]

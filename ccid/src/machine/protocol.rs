@@ -147,33 +147,29 @@ impl Negotiation {
         if let Some(ta2) = atr.specific_mode() {
             return self.plan_specific(ta2);
         }
+        // PPS is the first thing a card hears or nothing (ISO/IEC 7816-3 §9.1), whoever does it.
         let best = match self.attempt {
-            Attempt::Best => self.speeds().best(FiDi(atr.ta1())),
-            Attempt::Default => FiDi::DEFAULT,
+            Attempt::Best if self.fresh => self.speeds().best(FiDi(atr.ta1())),
+            Attempt::Best | Attempt::Default => FiDi::DEFAULT,
         };
         let switch = atr.default_protocol() != Some(*protocol);
-        if features.contains(Features::AUTO_PPS) {
-            return Ok(Plan::Run(self.parameters(best, false)));
-        }
+        let by_reader = features.contains(Features::AUTO_PPS);
         let blocks =
             matches!(self.class.exchange_level(), ExchangeLevel::Character | ExchangeLevel::Tpdu);
-        if !blocks || self.flags.contains(Flags::NO_PPS) {
-            // No APDU is a PPS.
-            return match switch {
-                true => Err(Unsupported::Pps(protocol.number())),
-                false => Ok(Plan::Run(self.parameters(FiDi::DEFAULT, false))),
-            };
+        // No APDU is a PPS.
+        let possible = by_reader || blocks && !self.flags.contains(Flags::NO_PPS);
+        if switch && !possible {
+            return Err(Unsupported::Pps(protocol.number()));
         }
-        match (switch, self.fresh) {
-            // PPS is the first thing a card hears or nothing (ISO/IEC 7816-3 §9.1).
-            (true, false) => Ok(Plan::Reset(PowerUp::Cold)),
-            (false, false) => Ok(Plan::Run(self.parameters(FiDi::DEFAULT, false))),
-            (false, true) if best == FiDi::DEFAULT => Ok(Plan::Run(self.parameters(best, false))),
-            (_, true) => {
-                let request = pps::request(*protocol, best);
-                Ok(Plan::Run(Phase::Pps { request, fi_di: best }))
-            }
+        if switch && !self.fresh {
+            return Ok(Plan::Reset(PowerUp::Cold));
         }
+        let best = if possible { best } else { FiDi::DEFAULT };
+        Ok(Plan::Run(if by_reader || !switch && best == FiDi::DEFAULT {
+            self.parameters(best, false)
+        } else {
+            Phase::Pps { request: pps::request(*protocol, best), fi_di: best }
+        }))
     }
 
     /// The card names protocol and rate by itself, TA(2) (ISO/IEC 7816-3 §6.3.1, §8.3).
@@ -282,10 +278,11 @@ impl Negotiation {
             return Step::Done(Err(error));
         };
         // The reader does not know the command, or a field: it has done nothing.
+        let unknown = matches!(error, Error::Failed { error: SlotError::CmdNotSupported, .. });
         let declined = match error {
-            Error::Failed { error: SlotError::CmdNotSupported | SlotError::BadSlot, .. } => true,
+            Error::Failed { error: SlotError::BadSlot, .. } => true,
             Error::Failed { error: SlotError::Unknown(n), .. } => n < 0x80,
-            _ => false,
+            _ => unknown,
         };
         let specific = self.atr.specific_mode().is_some();
         if self.attempt == Attempt::Best && fi_di != FiDi::DEFAULT && !specific {
@@ -297,12 +294,14 @@ impl Negotiation {
             self.phase = self.parameters(FiDi::DEFAULT, false);
             return Step::Send;
         }
-        let knows = self.class.features.intersects(
-            Features::AUTO_PARAMETERS_FROM_ATR | Features::AUTO_BAUD_RATE | Features::AUTO_PPS,
-        );
-        let started_with = self.atr.default_protocol() == Some(self.protocol);
+        // A reader that sets its parameters by itself need not know the command. Without it, the
+        // protocol and the rate that the card starts with are what the reader has read the ATR by.
+        let knows =
+            self.class.features.intersects(Features::AUTO_PARAMETERS_FROM_ATR | Features::AUTO_PPS);
+        let unchanged =
+            self.atr.default_protocol() == Some(self.protocol) && (knows || fi_di == FiDi::DEFAULT);
         let kept = self.flags.contains(Flags::ACCEPT_PARAMETERS);
-        if kept && self.attempt == Attempt::Default || declined && (knows || started_with) {
+        if kept && self.attempt == Attempt::Default || declined && unchanged || unknown && knows {
             warn!("{error}: going on with the reader's own parameters");
             self.agreed = (!knows).then_some(fi_di);
             return Step::Done(Ok(Output::Done));

@@ -157,6 +157,9 @@ impl SlotMachine {
 
     /// A command whose operation is over has not been answered in time.
     pub(super) fn abort_orphan(&mut self, flight: Flight, shared: &mut Shared, now: Instant) {
+        if !is_abortable(flight.message_type) {
+            return self.lose_step(None, shared, now);
+        }
         let sent = flight.sent(self.slot);
         self.start_abort(None, flight, sent, shared, now);
     }

@@ -601,10 +601,10 @@ impl SlotMachine {
     fn removed(&mut self, shared: &mut Shared, now: Instant) {
         self.set_presence(false, shared);
         match core::mem::replace(&mut self.state, State::Idle) {
-            State::Waiting { work, .. } if work.machine.needs_card() => {
+            State::Waiting { work, .. } if ends_with_card(&work) => {
                 self.finish(work.purpose, work.effect, Err(Error::NoCard), shared, now);
             }
-            State::Busy { work, flight } if work.machine.needs_card() => {
+            State::Busy { work, flight } if ends_with_card(&work) => {
                 let until = now + shared.options.removal_grace;
                 self.finish(work.purpose, work.effect, Err(Error::NoCard), shared, now);
                 self.state = State::Draining { flight, until };
@@ -738,6 +738,11 @@ impl SlotMachine {
             self.start(purpose, &operation, now + PROBE_TIME, shared, now);
         }
     }
+}
+
+/// Work of no use once the card is gone. Readers were seen that never answer IccPowerOff then.
+fn ends_with_card(work: &Work) -> bool {
+    work.machine.needs_card() || work.effect == Effect::PowerOff
 }
 
 /// The response that `message` is. A failure of a type that is none (usbd-ccid 0.5.0 sends 6Ch)

@@ -18,6 +18,7 @@ mod t1;
 pub use contacts::{Contacts, Misuse, Signal};
 pub use file_card::{APPLICATION, FileCard};
 pub use files::FileSystem;
+pub(crate) use line_card::TAKES_DATA;
 pub use line_card::{LineCard, PpsBehaviour};
 pub use t0::Acknowledge;
 pub(crate) use t1::ifs_request;

@@ -158,6 +158,16 @@ pub enum Rule {
     IfsdOfReader,
     /// What went to the card was wrong.
     Contacts(Misuse),
+    /// ICCD: wValue is what the request says.
+    RequestValue,
+    /// ICCD: the card is powered before a command is sent.
+    NotPowered,
+    /// ICCD: DATA_BLOCK is asked for when something can be fetched.
+    NothingToFetch,
+    /// ICCD: wLength is as much as there is to be fetched.
+    FetchedTooLittle,
+    /// ICCD version B: the host waits as long as it has been told before it asks again.
+    PolledTooEarly,
 }
 
 /// [`WireError`] in short, as it can be compared and hashed.
@@ -214,6 +224,11 @@ impl fmt::Display for Rule {
             Self::BlockWaitingTime => "bBWI is not what the card has asked for",
             Self::IfsdOfReader => "S(IFS request) for more than dwMaxIFSD",
             Self::Contacts(misuse) => return misuse.fmt(f),
+            Self::RequestValue => "bad wValue",
+            Self::NotPowered => "a command to a card without power",
+            Self::NothingToFetch => "DATA_BLOCK when there is nothing to be fetched",
+            Self::FetchedTooLittle => "wLength is less than there is to be fetched",
+            Self::PolledTooEarly => "DATA_BLOCK before the polling delay is over",
         };
         f.write_str(text)
     }
@@ -221,30 +236,30 @@ impl fmt::Display for Rule {
 
 /// The log and the list of violations.
 #[derive(Default, Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     seen: VecDeque<Seen>,
     violations: VecDeque<Violation>,
 }
 
 impl Journal {
-    pub(super) fn note(&mut self, at: Instant, slot: Option<Slot>, what: Event) {
+    pub(crate) fn note(&mut self, at: Instant, slot: Option<Slot>, what: Event) {
         push(&mut self.seen, Seen { at, slot, what });
     }
 
-    pub(super) fn violation(&mut self, at: Instant, who: Option<(Slot, Seq)>, rule: Rule) {
+    pub(crate) fn violation(&mut self, at: Instant, who: Option<(Slot, Seq)>, rule: Rule) {
         let (slot, seq) = who.unzip();
         push(&mut self.violations, Violation { at, slot, seq, rule });
     }
 
-    pub(super) fn seen(&mut self) -> &[Seen] {
+    pub(crate) fn seen(&mut self) -> &[Seen] {
         self.seen.make_contiguous()
     }
 
-    pub(super) fn violations(&mut self) -> &[Violation] {
+    pub(crate) fn violations(&mut self) -> &[Violation] {
         self.violations.make_contiguous()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }

@@ -10,7 +10,7 @@ mod config;
 mod describe;
 mod exchange;
 mod hardware;
-mod journal;
+pub(crate) mod journal;
 mod line;
 mod parameters;
 mod pin;
