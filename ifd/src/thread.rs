@@ -6,6 +6,7 @@
 use crate::clock::Clock;
 use crate::driver::{Driver, Turn};
 use crate::quirks;
+use crate::transport::iccd::Dialect;
 use crate::transport::{DeviceInfo, Transport};
 use ccid::operation::{OperationId, Output};
 use ccid::quirk::{Adjusted, Behaviour};
@@ -127,7 +128,8 @@ impl fmt::Debug for Handle {
 
 impl Handle {
     /// Starts the thread for a transport that nothing has been submitted to yet. `events` is
-    /// called on it and must not block.
+    /// called on it and must not block. An ICCD device is made to look like a bulk CCID reader
+    /// ([`Dialect`]).
     ///
     /// # Errors
     /// Those of starting a thread.
@@ -137,6 +139,7 @@ impl Handle {
         clock: Clock,
         events: impl FnMut(ReaderEvent) + Send + 'static,
     ) -> std::io::Result<Self> {
+        let transport = Dialect::of(transport);
         let adjusted = quirks::of(transport.info());
         let info = DeviceInfo { class: adjusted.class, ..transport.info().clone() };
         let (info, behaviour) = (Arc::new(info), Arc::new(adjusted.behaviour.clone()));

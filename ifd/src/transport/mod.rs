@@ -2,9 +2,11 @@
 //!
 //! A [`Transport`] carries bytes and knows no protocol. Transfers are submitted, and completions
 //! polled for; nothing blocks. What runs on one transport runs on all: real USB ([`usb`]), the
-//! simulated reader ([`sim`]), a recorded trace ([`replay`]).
+//! simulated reader ([`sim`]), a recorded trace ([`replay`]). [`iccd`] wraps any of them whose
+//! device speaks ICCD, so that it looks like a reader with bulk pipes.
 
 pub mod descriptors;
+pub mod iccd;
 pub mod replay;
 pub mod sim;
 pub mod usb;

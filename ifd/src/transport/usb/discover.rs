@@ -1,9 +1,7 @@
 //! Finding CCID interfaces on the machine's USB, and opening one.
 
 use super::UsbTransport;
-use crate::transport::descriptors::{
-    CcidInterface, Found, Unusable, UnusableInterface, ccid_interfaces,
-};
+use crate::transport::descriptors::{CcidInterface, Found, UnusableInterface, ccid_interfaces};
 use nusb::{ErrorKind, MaybeFuture};
 use std::fmt;
 use std::path::PathBuf;
@@ -80,7 +78,7 @@ impl fmt::Display for OpenError {
             Self::Disconnected => f.write_str("it is gone"),
             Self::Unusable(reason) => reason.fmt(f),
             Self::Protocol(protocol) => {
-                write!(f, "its bInterfaceProtocol {protocol} (ICCD) is not supported")
+                write!(f, "its bInterfaceProtocol {protocol} is not known")
             }
             Self::System(text) => f.write_str(text),
         }
@@ -169,22 +167,16 @@ impl Candidate {
     pub fn open(&self) -> Result<UsbTransport, OpenError> {
         let device = self.device.open().wait().map_err(|error| self.error(&error))?;
         let found = self.describe(&device)?;
-        if found.info.interface_protocol != 0 {
+        // Bulk CCID and the two versions of ICCD; which interfaces need bulk pipes, the reading of
+        // the descriptors has looked after.
+        if found.info.interface_protocol > 2 {
             return Err(OpenError::Protocol(found.info.interface_protocol));
         }
-        let (Some(bulk_out), Some(bulk_in)) = (found.bulk_out, found.bulk_in) else {
-            let reason = Unusable::NoBulkPipes;
-            return Err(OpenError::Unusable(UnusableInterface {
-                interface: self.interface,
-                reason,
-            }));
-        };
         let interface = device
             .detach_and_claim_interface(self.interface)
             .wait()
             .map_err(|error| self.error(&error))?;
-        UsbTransport::new(found, (bulk_out, bulk_in), device, interface)
-            .map_err(|error| self.error(&error))
+        UsbTransport::new(found, device, interface).map_err(|error| self.error(&error))
     }
 
     /// The interface's descriptors, from the open device.

@@ -30,33 +30,31 @@ const SPARE_BUFFERS: usize = 2;
 
 type ControlTransfer = Pin<Box<dyn Future<Output = Result<Bytes, TransferError>> + Send>>;
 
-/// The four pipes of a CCID interface on real USB.
+/// The four pipes of a CCID interface on real USB; an ICCD interface has the control pipe and
+/// perhaps the interrupt pipe.
 pub struct UsbTransport {
     info: DeviceInfo,
     device: nusb::Device,
     interface: Interface,
     control: VecDeque<ControlTransfer>,
-    bulk_out: Queue<Bulk, Out>,
-    bulk_in: Queue<Bulk, In>,
+    /// None on ICCD interfaces, which have no bulk pipes.
+    bulk_out: Option<Queue<Bulk, Out>>,
+    bulk_in: Option<Queue<Bulk, In>>,
     interrupt: Option<Queue<Interrupt, In>>,
     /// Ended before they began.
     failed: VecDeque<Completion>,
 }
 
 impl UsbTransport {
-    /// Takes the endpoints of a claimed interface: `bulk_out` and `bulk_in` are theirs.
+    /// Takes the endpoints of a claimed interface.
     fn new(
         found: CcidInterface,
-        (bulk_out, bulk_in): (u8, u8),
         device: nusb::Device,
         interface: Interface,
     ) -> Result<Self, nusb::Error> {
-        let bulk_out = Queue::new(interface.endpoint(bulk_out)?);
-        let bulk_in = Queue::new(interface.endpoint(bulk_in)?);
-        let interrupt = match found.interrupt {
-            Some(address) => Some(Queue::new(interface.endpoint(address)?)),
-            None => None,
-        };
+        let bulk_out = Queue::open(&interface, found.bulk_out)?;
+        let bulk_in = Queue::open(&interface, found.bulk_in)?;
+        let interrupt = Queue::open(&interface, found.interrupt)?;
         Ok(Self {
             info: found.info,
             device,
@@ -70,6 +68,14 @@ impl UsbTransport {
     }
 }
 
+impl UsbTransport {
+    /// As usbfs says it (ENOENT).
+    fn no_such_endpoint(&mut self, pipe: Pipe) {
+        let result = Err(TransferError::System(2));
+        self.failed.push_back(Completion { pipe, result, full: false });
+    }
+}
+
 /// One endpoint's transfers, and buffers to use again.
 struct Queue<T: BulkOrInterrupt, D: EndpointDirection> {
     endpoint: Endpoint<T, D>,
@@ -77,8 +83,10 @@ struct Queue<T: BulkOrInterrupt, D: EndpointDirection> {
 }
 
 impl<T: BulkOrInterrupt, D: EndpointDirection> Queue<T, D> {
-    const fn new(endpoint: Endpoint<T, D>) -> Self {
-        Self { endpoint, spare: Vec::new() }
+    /// The endpoint at `address`, if there is one.
+    fn open(interface: &Interface, address: Option<u8>) -> Result<Option<Self>, nusb::Error> {
+        let open = |address| Ok(Self { endpoint: interface.endpoint(address)?, spare: Vec::new() });
+        address.map(open).transpose()
     }
 
     /// A buffer of at least `capacity` bytes, empty.
@@ -180,19 +188,19 @@ impl Transport for UsbTransport {
     }
 
     fn submit_out(&mut self, message: Bytes) {
-        let mut buffer = self.bulk_out.buffer(message.len());
+        let Some(bulk_out) = &mut self.bulk_out else {
+            return self.no_such_endpoint(Pipe::BulkOut);
+        };
+        let mut buffer = bulk_out.buffer(message.len());
         buffer.extend_from_slice(&message);
-        self.bulk_out.endpoint.submit(buffer);
+        bulk_out.endpoint.submit(buffer);
     }
 
     fn submit_in(&mut self, pipe: Pipe, length: usize) {
-        match (pipe, &mut self.interrupt) {
-            (Pipe::BulkIn, _) => self.bulk_in.submit_in(length),
-            (Pipe::Interrupt, Some(interrupt)) => interrupt.submit_in(length),
-            _ => {
-                let result = Err(TransferError::System(2));
-                self.failed.push_back(Completion { pipe, result, full: false });
-            }
+        match (pipe, &mut self.bulk_in, &mut self.interrupt) {
+            (Pipe::BulkIn, Some(bulk_in), _) => bulk_in.submit_in(length),
+            (Pipe::Interrupt, _, Some(interrupt)) => interrupt.submit_in(length),
+            _ => self.no_such_endpoint(pipe),
         }
     }
 
@@ -206,11 +214,15 @@ impl Transport for UsbTransport {
                 return Poll::Ready(completion);
             }
         }
-        if let Poll::Ready(completion) = self.bulk_in.poll(Pipe::BulkIn, cx) {
-            return Poll::Ready(completion);
+        if let Some(bulk_in) = &mut self.bulk_in {
+            if let Poll::Ready(completion) = bulk_in.poll(Pipe::BulkIn, cx) {
+                return Poll::Ready(completion);
+            }
         }
-        if let Poll::Ready(completion) = self.bulk_out.poll(Pipe::BulkOut, cx) {
-            return Poll::Ready(completion);
+        if let Some(bulk_out) = &mut self.bulk_out {
+            if let Poll::Ready(completion) = bulk_out.poll(Pipe::BulkOut, cx) {
+                return Poll::Ready(completion);
+            }
         }
         if let Some(transfer) = self.control.front_mut() {
             if let Poll::Ready(result) = transfer.as_mut().poll(cx) {
@@ -222,22 +234,24 @@ impl Transport for UsbTransport {
     }
 
     fn cancel(&mut self, pipe: Pipe) {
-        match (pipe, &mut self.interrupt) {
-            (Pipe::BulkIn, _) => self.bulk_in.endpoint.cancel_all(),
-            (Pipe::BulkOut, _) => self.bulk_out.endpoint.cancel_all(),
-            (Pipe::Interrupt, Some(interrupt)) => interrupt.endpoint.cancel_all(),
+        let cancel_all = match pipe {
+            Pipe::BulkIn => self.bulk_in.as_mut().map(|q| q.endpoint.cancel_all()),
+            Pipe::BulkOut => self.bulk_out.as_mut().map(|q| q.endpoint.cancel_all()),
+            Pipe::Interrupt => self.interrupt.as_mut().map(|q| q.endpoint.cancel_all()),
             // A control transfer ends by its timeout.
-            (Pipe::Interrupt, None) | (Pipe::Control, _) => {}
-        }
+            Pipe::Control => None,
+        };
+        cancel_all.unwrap_or_default();
     }
 
     fn clear_halt(&mut self, pipe: Pipe) -> Result<(), TransferError> {
-        match (pipe, &mut self.interrupt) {
-            (Pipe::BulkIn, _) => self.bulk_in.clear_halt(),
-            (Pipe::BulkOut, _) => self.bulk_out.clear_halt(),
-            (Pipe::Interrupt, Some(interrupt)) => interrupt.clear_halt(),
-            (Pipe::Interrupt, None) | (Pipe::Control, _) => Ok(()),
-        }
+        let cleared = match pipe {
+            Pipe::BulkIn => self.bulk_in.as_mut().map(Queue::clear_halt),
+            Pipe::BulkOut => self.bulk_out.as_mut().map(Queue::clear_halt),
+            Pipe::Interrupt => self.interrupt.as_mut().map(Queue::clear_halt),
+            Pipe::Control => None,
+        };
+        cleared.unwrap_or(Ok(()))
     }
 
     fn reset(&mut self) -> Result<(), TransferError> {
