@@ -460,6 +460,16 @@ fn what_was_set_or_used_decides_what_is_still_possible() {
     script.pps(PPS_T1_95, PPS_T1_95);
     script.parameters(&t1(0x95), &t1(0x95));
     script.done();
+    // So too where the reader does the PPS.
+    let mut script = Script::powered(TPDU | AUTO_PPS, BOTH);
+    script.exchange();
+    script.set(Protocol::T0);
+    script.parameters(&t0(0x11), &[]);
+    script.done();
+    script.set(Protocol::T1);
+    script.reset(BOTH);
+    script.parameters(&t1(0x95), &[]);
+    script.done();
     // An exchange before anything was set.
     let mut script = Script::powered(TPDU, FAST);
     script.exchange();
@@ -609,6 +619,22 @@ fn refused_parameters_matter_only_where_the_protocol_has_changed() {
     script.pps(PPS_T1_95, PPS_T1);
     script.parameters_refused(&t1(0x11), SlotError::CmdNotSupported);
     script.done();
+}
+
+/// A reader that refuses bProtocolNum does not speak the protocol, whatever else it declares.
+#[test]
+fn a_refused_protocol_is_an_error() {
+    let mut script = Script::powered(TPDU | AUTO_PPS | FROM_ATR, BOTH);
+    script.set(Protocol::T1);
+    script.parameters_refused(&t1(0x95), SlotError::Unknown(7));
+    script.parameters_refused(&t1(0x11), SlotError::Unknown(7));
+    script.reset(BOTH);
+    let completed = script.completed();
+    assert!(
+        matches!(completed, Err(Error::Failed { error: SlotError::Unknown(7), .. })),
+        "{completed:?}"
+    );
+    script.quiet();
 }
 
 /// Where the reader does the PPS, a failure may have left the card anywhere.

@@ -347,3 +347,6 @@ impl<T: Transport> Driver<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The driver on a transport that does what the test says.
+
+use super::*;
+use crate::transport::DeviceInfo;
+use ccid::ClassDescriptor;
+use ccid::operation::PowerUp;
+use ccid::quirk::Behaviour;
+use ccid::wire::{
+    ChainParameter, ClockStatus, Command, IccStatus, Message, Response, SetupPacket, Status,
+};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+
+/// What was submitted, and what is to be completed.
+#[derive(Default)]
+struct Pipes {
+    control: Vec<SetupPacket>,
+    out: Vec<Bytes>,
+    completions: VecDeque<Completion>,
+}
+
+struct Fake {
+    info: DeviceInfo,
+    pipes: Arc<Mutex<Pipes>>,
+}
+
+impl Transport for Fake {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn submit_control(&mut self, setup: SetupPacket, _data: Bytes, _timeout: Duration) {
+        self.pipes.lock().unwrap().control.push(setup);
+    }
+
+    fn submit_out(&mut self, message: Bytes) {
+        let mut pipes = self.pipes.lock().unwrap();
+        pipes.out.push(message);
+        let result = Ok(Bytes::new());
+        pipes.completions.push_back(Completion { pipe: Pipe::BulkOut, result, full: false });
+    }
+
+    fn submit_in(&mut self, _pipe: Pipe, _length: usize) {}
+
+    fn poll(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<Completion> {
+        match self.pipes.lock().unwrap().completions.pop_front() {
+            Some(completion) => Poll::Ready(completion),
+            None => Poll::Pending,
+        }
+    }
+
+    fn cancel(&mut self, _pipe: Pipe) {}
+
+    fn clear_halt(&mut self, _pipe: Pipe) -> Result<(), TransferError> {
+        Ok(())
+    }
+}
+
+/// A TPDU reader that leaves parameters to the host, with a table of data rates and a clock that
+/// makes no sense: it is asked for both.
+fn class() -> ClassDescriptor {
+    let mut bytes = [0u8; 54];
+    bytes[..7].copy_from_slice(&[54, 0x21, 0x10, 0x01, 0, 7, 3]);
+    bytes[18] = 1;
+    bytes[27] = 1;
+    bytes[42] = 1;
+    bytes[44..46].copy_from_slice(&271u16.to_le_bytes());
+    bytes[53] = 1;
+    ClassDescriptor::parse(&bytes).unwrap()
+}
+
+struct Bench {
+    driver: Driver<Fake>,
+    pipes: Arc<Mutex<Pipes>>,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let pipes = Arc::<Mutex<Pipes>>::default();
+        let info = DeviceInfo {
+            vendor_id: 1,
+            product_id: 2,
+            bcd_device: 0,
+            manufacturer: None,
+            product: None,
+            serial_number: None,
+            interface_name: None,
+            interface: 4,
+            bus: 0,
+            address: 0,
+            interface_protocol: 0,
+            class: class(),
+            bulk_in_packet: 64,
+            interrupt_packet: None,
+        };
+        let transport = Fake { info, pipes: Arc::clone(&pipes) };
+        let now = Instant::from_millis(1);
+        let adjusted = Adjusted { class: class(), behaviour: Behaviour::default() };
+        let driver = Driver::with_quirks(transport, adjusted, Options::default(), now);
+        let mut bench = Self { driver, pipes, now };
+        bench.turn();
+        bench
+    }
+
+    fn turn(&mut self) {
+        self.driver.turn(&mut Context::from_waker(Waker::noop()), self.now);
+    }
+
+    fn complete(&mut self, pipe: Pipe, result: Result<Bytes, TransferError>) {
+        let completion = Completion { pipe, result, full: false };
+        self.pipes.lock().unwrap().completions.push_back(completion);
+        self.turn();
+    }
+
+    fn requests(&self) -> Vec<(u8, u8)> {
+        let pipes = self.pipes.lock().unwrap();
+        assert!(pipes.control.iter().all(|setup| setup.index == 4));
+        pipes.control.iter().map(|setup| (setup.request_type, setup.request)).collect()
+    }
+
+    /// The last message sent is answered by what `response` makes of its command.
+    fn answer<'a>(&mut self, response: impl FnOnce(Command<'_>) -> Response<'a>) {
+        let sent = self.pipes.lock().unwrap().out.last().cloned().unwrap();
+        let message = Message::parse(&sent).unwrap();
+        let response = response(Command::parse(&message).unwrap());
+        self.complete(Pipe::BulkIn, Ok(response.emit(message.slot, message.seq)));
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.driver.poll_event()).collect()
+    }
+}
+
+const ABORT: (u8, u8) = (0x21, 0x01);
+const CLOCKS: (u8, u8) = (0xA1, 0x02);
+const RATES: (u8, u8) = (0xA1, 0x03);
+
+#[test]
+fn the_reader_is_asked_one_thing_after_the_other_and_hears_the_answers() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.requests(), [RATES]);
+    let rate = Bytes::copy_from_slice(&62_500u32.to_le_bytes());
+    bench.complete(Pipe::Control, Ok(rate));
+    assert_eq!(bench.requests(), [RATES, CLOCKS]);
+    assert_eq!(bench.pipes.lock().unwrap().out.len(), 0, "the slots wait");
+    bench.complete(Pipe::Control, Err(TransferError::Stall));
+    assert_eq!(bench.driver.reader().data_rates(Slot(0)), [62_500]);
+    assert_eq!(bench.pipes.lock().unwrap().out.len(), 1);
+}
+
+/// Queries that do not end in the time they are given; then somebody cancels.
+#[test]
+fn an_abort_goes_before_a_query_that_waits() {
+    let mut bench = Bench::new();
+    bench.now = bench.driver.poll_deadline().unwrap();
+    bench.turn();
+    bench.answer(|command| {
+        assert_eq!(command, Command::GetSlotStatus);
+        let status = Status::success(IccStatus::PresentInactive);
+        Response::SlotStatus { status, clock_status: ClockStatus::Running }
+    });
+    let operation = Operation::PowerOn(PowerUp::Warm);
+    let id = bench.driver.start(Slot(0), operation, None, bench.now);
+    bench.turn();
+    bench.driver.cancel(id, bench.now);
+    bench.turn();
+    assert_eq!(bench.requests(), [RATES], "one at a time");
+    bench.complete(Pipe::Control, Err(TransferError::Cancelled));
+    assert_eq!(bench.requests(), [RATES, ABORT]);
+    bench.complete(Pipe::Control, Ok(Bytes::new()));
+    assert_eq!(bench.requests(), [RATES, ABORT, CLOCKS]);
+    // The answers went to the right ones: the message follows its request.
+    bench.answer(|command| {
+        assert_eq!(command, Command::Abort);
+        let status = Status::success(IccStatus::PresentInactive);
+        Response::SlotStatus { status, clock_status: ClockStatus::Running }
+    });
+    let ended = Event::Completed { id, slot: Slot(0), result: Err(Error::Cancelled) };
+    assert!(bench.events().contains(&ended));
+    bench.complete(Pipe::Control, Ok(Bytes::new()));
+    let operation = Operation::PowerOn(PowerUp::Warm);
+    let id = bench.driver.start(Slot(0), operation, None, bench.now);
+    bench.turn();
+    bench.answer(|_| {
+        let status = Status::success(IccStatus::PresentActive);
+        Response::DataBlock { status, chain: ChainParameter::Whole, data: &[0x3B, 0] }
+    });
+    assert!(
+        matches!(bench.events()[..], [Event::Completed { id: done, result: Ok(_), .. }] if done == id)
+    );
+}
