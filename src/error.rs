@@ -88,7 +88,7 @@ impl Error {
             E::Timeout(_) => Self::Timeout,
             E::NoCard => Self::NoSmartcard,
             E::NotPowered => Self::UnpoweredCard,
-            E::CardMute | E::Failed { .. } => Self::NotTransacted,
+            E::CardMute | E::Card(_) | E::Failed { .. } => Self::NotTransacted,
             E::Misbehaved { .. } | E::Transfer => Self::CommError,
             E::Unresponsive | E::Disconnected => Self::ReaderUnavailable,
             E::Unsupported(_) => Self::UnsupportedFeature,

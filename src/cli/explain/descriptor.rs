@@ -250,7 +250,7 @@ pub(crate) type Conclusion = (&'static str, String);
 /// What this stack makes of a reader with this descriptor.
 pub(crate) fn conclusions(class: &ClassDescriptor) -> Vec<Conclusion> {
     let level = match class.exchange_level() {
-        ExchangeLevel::Character => "character: not supported",
+        ExchangeLevel::Character => "character: the host exchanges characters with the card",
         ExchangeLevel::Tpdu => "TPDU: the host makes TPDUs of APDUs",
         ExchangeLevel::ShortApdu => "short APDU",
         ExchangeLevel::ExtendedApdu => "short and extended APDU",
