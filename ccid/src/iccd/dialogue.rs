@@ -1,8 +1,8 @@
 //! One command as a sequence of requests: each dialogue is given the answer to its last request
 //! and says what comes next. It knows no message and no time.
 
-use super::Version;
 use super::request::{Failure, Request};
+use super::{MAX_TRANSFER, Version};
 use crate::wire::{ChainParameter, CommandStatus, IccStatus, MAX_DATA_LEN, SlotError, Status};
 use bytes::{Bytes, BytesMut};
 use core::time::Duration;
@@ -54,17 +54,19 @@ pub(super) enum Dialogue {
         /// No ATR came: the status is to tell why.
         failed: bool,
     },
-    /// Version A's.
-    Tpdu {
+    /// Version A's exchange.
+    StepByStep {
         /// The command's data, until sent.
         rest: Bytes,
         response: BytesMut,
         blocks: u8,
-        /// SW1 SW2 were asked for.
-        status_word: bool,
+        /// SW1 SW2, or what ends with them, have this length at most.
+        end: u16,
+        /// They were asked for.
+        ending: bool,
     },
-    /// Version B's.
-    Apdu,
+    /// Version B's exchange.
+    Blocks,
 }
 
 impl Dialogue {
@@ -84,27 +86,37 @@ impl Dialogue {
         (Self::Status, Request::Status)
     }
 
-    /// Version A's exchange of a T=0 command TPDU of at least 4 bytes.
-    pub(super) fn tpdu(tpdu: &[u8]) -> (Self, Request) {
+    /// Version A's exchange of a T=0 command TPDU of at least 4 bytes: its header goes first, and
+    /// SW1 SW2 come last.
+    pub(super) fn character_level(tpdu: &[u8]) -> (Self, Request) {
         const HEADER: usize = 5;
+        const STATUS_WORD: u16 = 2;
         let (header, rest) = tpdu.split_at(tpdu.len().min(HEADER));
-        let mut data = BytesMut::from(header);
-        data.resize(HEADER, 0);
-        let rest = Bytes::copy_from_slice(rest);
+        let mut header = BytesMut::from(header);
+        header.resize(HEADER, 0);
+        Self::step_by_step(header.freeze(), Bytes::copy_from_slice(rest), STATUS_WORD)
+    }
+
+    /// Version A's exchange of a TPDU or an APDU as a whole.
+    pub(super) fn whole(command: &[u8]) -> (Self, Request) {
+        Self::step_by_step(Bytes::copy_from_slice(command), Bytes::new(), MAX_TRANSFER)
+    }
+
+    fn step_by_step(first: Bytes, rest: Bytes, end: u16) -> (Self, Request) {
         let exchange =
-            Self::Tpdu { rest, response: BytesMut::new(), blocks: 0, status_word: false };
-        (exchange, Request::XfrBlock { level: 0, data: data.freeze() })
+            Self::StepByStep { rest, response: BytesMut::new(), blocks: 0, end, ending: false };
+        (exchange, Request::XfrBlock { level: 0, data: first })
     }
 
     /// Version B's exchange of an APDU or a part of one.
-    pub(super) fn apdu(level: u8, data: &[u8]) -> (Self, Request) {
-        (Self::Apdu, Request::XfrBlock { level, data: Bytes::copy_from_slice(data) })
+    pub(super) fn block(level: u8, data: &[u8]) -> (Self, Request) {
+        (Self::Blocks, Request::XfrBlock { level, data: Bytes::copy_from_slice(data) })
     }
 
     /// Its pauses are the device's wish, and the sender of the command is to know of them.
     pub(super) const fn extends(&self, asked: &Request) -> bool {
         match self {
-            Self::Tpdu { .. } | Self::Apdu => true,
+            Self::StepByStep { .. } | Self::Blocks => true,
             Self::PowerOn { .. } => matches!(asked, Request::DataBlock { .. }),
             Self::Status | Self::PowerOff { .. } => false,
         }
@@ -131,8 +143,8 @@ impl Dialogue {
                 },
             },
             Self::PowerOn { polls, failed } => power_on(version, polls, failed, asked, answer),
-            Self::Tpdu { .. } => self.tpdu_answered(asked, answer),
-            Self::Apdu => match (asked, answer) {
+            Self::StepByStep { .. } => self.step(asked, answer),
+            Self::Blocks => match (asked, answer) {
                 (Request::XfrBlock { .. }, Ok(_)) => Next::Ask(Request::DATA),
                 (_, Ok(block)) => data_block(block, asked),
                 (_, Err(_)) => hardware(),
@@ -140,23 +152,22 @@ impl Dialogue {
         }
     }
 
-    fn tpdu_answered(&mut self, asked: &Request, answer: Result<&[u8], Failure>) -> Next {
-        let Self::Tpdu { rest, response, blocks, status_word } = self else {
+    fn step(&mut self, asked: &Request, answer: Result<&[u8], Failure>) -> Next {
+        let Self::StepByStep { rest, response, blocks, end, ending } = self else {
             return hardware();
         };
         let Ok(answer) = answer else {
             return hardware();
         };
         match asked {
+            Request::DataBlock { .. } if *ending && answer.len() >= 2 => {
+                response.extend_from_slice(answer);
+                whole(response)
+            }
+            Request::DataBlock { .. } if *ending => hardware(),
             Request::DataBlock { .. } => {
                 *blocks += 1;
                 response.extend_from_slice(answer);
-                if *status_word {
-                    return match answer {
-                        [_, _] => whole(response),
-                        _ => hardware(),
-                    };
-                }
                 if answer.is_empty() || *blocks >= MAX_BLOCKS || response.len() > MAX_DATA_LEN - 2 {
                     return hardware();
                 }
@@ -172,8 +183,8 @@ impl Dialogue {
                 }
                 [0x10] => Next::Ask(Request::DATA),
                 [0x20] => {
-                    *status_word = true;
-                    Next::Ask(Request::DataBlock { length: 2 })
+                    *ending = true;
+                    Next::Ask(Request::DataBlock { length: *end })
                 }
                 // Some devices hand SW1 SW2 out with the data.
                 [0x00] if response.len() >= 2 => whole(response),
@@ -198,15 +209,32 @@ fn status(version: Version, answer: Result<&[u8], Failure>) -> Next {
     let icc = match (version, answer) {
         (Version::A, Ok([0x80])) => Some(IccStatus::PresentInactive),
         (Version::A, Ok([_])) => None,
-        (Version::B, Ok([kind, status, ..])) if *kind != 0x80 => Some(icc_of(*status)),
+        (Version::B, Ok(bytes)) => match slot_status(bytes) {
+            Some(status) => Some(icc_of(status)),
+            None => return hardware(),
+        },
         _ => return hardware(),
     };
     Next::End(End::Status(icc))
 }
 
+/// bStatus and bError in the answer to SLOT_STATUS: they are all there is, before bClockStatus, or
+/// come behind bResponseType 40h.
+fn slot_status(bytes: &[u8]) -> Option<Status> {
+    const RESERVED: u8 = 0x3C;
+    match *bytes {
+        [0x80, ..] => None,
+        [0x40, status, error, ..] if status & RESERVED == 0 => {
+            Some(Status::from_bytes(status, error))
+        }
+        [status, error, ..] => Some(Status::from_bytes(status, error)),
+        _ => None,
+    }
+}
+
 /// bmICCStatus; its reserved value is no card, as other drivers have it.
-const fn icc_of(status: u8) -> IccStatus {
-    match IccStatus::from_bits(status) {
+const fn icc_of(status: Status) -> IccStatus {
+    match status.icc {
         IccStatus::Reserved => IccStatus::NotPresent,
         known => known,
     }
@@ -242,10 +270,11 @@ fn power_on(
             (Version::A, Ok([0x80])) => {
                 End::Failed(SlotError::IccMute, Some(IccStatus::PresentInactive))
             }
-            (Version::B, Ok([_, status, error, ..])) => End::Failed(
-                Status::from_bytes(*status, *error).slot_error().unwrap_or(SlotError::HwError),
-                Some(icc_of(*status)),
-            ),
+            (Version::B, Ok(bytes)) => {
+                let status = slot_status(bytes);
+                let error = status.and_then(Status::slot_error).unwrap_or(SlotError::HwError);
+                End::Failed(error, status.map(icc_of))
+            }
             _ => End::Failed(SlotError::HwError, None),
         }),
         (Request::Status, _) => match wait_until_off(version, polls, answer) {
@@ -281,8 +310,8 @@ fn data_block(block: &[u8], asked: &Request) -> Next {
             Next::End(End::Data(kind.into(), Bytes::copy_from_slice(data)))
         }
         [0x40, status, error, ..] => {
-            let icc = Some(icc_of(status));
             let status = Status::from_bytes(status, error);
+            let icc = Some(icc_of(status));
             match (status.command, status.slot_error()) {
                 (CommandStatus::TimeExtension, _) => Next::AskAfter(PAUSE, asked.clone()),
                 (_, Some(error)) => Next::End(End::Failed(error, icc)),

@@ -3,6 +3,7 @@
 use super::dialogue::{Dialogue, End, Next};
 use super::request::{Control, Failure, Request};
 use super::{MAX_TRANSFER, Version};
+use crate::descriptor::{ClassDescriptor, ExchangeLevel};
 use crate::time::Instant;
 use crate::wire::{
     ChainParameter, ClockStatus, Command, CommandStatus, IccStatus, Message, Response, Seq, Slot,
@@ -24,6 +25,10 @@ const OPENING_TIME: Duration = Duration::from_secs(2);
 
 /// How often a question is repeated for one command, at one second each.
 const MAX_REPEATS: u16 = 600;
+
+/// The errors that name the offset of dwLength and of wLevelParameter.
+const BAD_LENGTH: SlotError = SlotError::Unknown(1);
+const BAD_LEVEL: SlotError = SlotError::Unknown(8);
 
 /// The shortest and the longest T=0 command TPDU.
 const TPDU: core::ops::RangeInclusive<usize> = 4..=261;
@@ -81,6 +86,8 @@ enum Opening {
 pub struct Translator {
     version: Version,
     interface: u8,
+    /// The exchange level that the device declares.
+    level: ExchangeLevel,
     power: Power,
     /// The device has said that there is no card.
     absent: bool,
@@ -95,12 +102,14 @@ pub struct Translator {
 }
 
 impl Translator {
-    /// For a device that has just been opened, at interface number `interface`. It begins with a
-    /// power cycle, which brings the device to a known state.
-    pub const fn new(version: Version, interface: u8) -> Self {
+    /// For a device that has just been opened, which declares the class descriptor `declared` at
+    /// interface number `interface`. It begins with a power cycle, which brings the device to a
+    /// known state.
+    pub fn new(version: Version, declared: &ClassDescriptor, interface: u8) -> Self {
         Self {
             version,
             interface,
+            level: declared.exchange_level(),
             power: Power::Unclear,
             absent: false,
             opening: Opening::Begin,
@@ -277,14 +286,18 @@ impl Translator {
             }
             Ok(Command::XfrBlock { level_parameter, data, .. }) => {
                 let level = u8::try_from(level_parameter.0);
-                match (self.version, level) {
-                    (Version::A, _) if TPDU.contains(&data.len()) => Dialogue::tpdu(data),
-                    (Version::B, Ok(level)) if data.len() <= usize::from(MAX_TRANSFER) => {
-                        Dialogue::apdu(level, data)
+                let fits = data.len() <= usize::from(MAX_TRANSFER);
+                match (self.version, self.level, level) {
+                    (Version::A, ExchangeLevel::Character, _) if TPDU.contains(&data.len()) => {
+                        Dialogue::character_level(data)
                     }
-                    // The offset of dwLength, of wLevelParameter.
-                    (_, Ok(_)) | (Version::A, _) => return self.fail(owner, 0x01.into()),
-                    (Version::B, Err(_)) => return self.fail(owner, 0x08.into()),
+                    (Version::A, ExchangeLevel::Character, _) => {
+                        return self.fail(owner, BAD_LENGTH);
+                    }
+                    (Version::A, _, _) if fits => Dialogue::whole(data),
+                    (Version::B, _, Ok(level)) if fits => Dialogue::block(level, data),
+                    (Version::B, _, Err(_)) => return self.fail(owner, BAD_LEVEL),
+                    _ => return self.fail(owner, BAD_LENGTH),
                 }
             }
             _ => return self.fail(owner, SlotError::CmdNotSupported),

@@ -142,7 +142,7 @@ impl<T: Transport> Iccd<T> {
         let class = version.class(&device.class);
         let info = DeviceInfo { class, bulk_in_packet: PACKET, ..device.clone() };
         Self {
-            translator: Translator::new(version, info.interface),
+            translator: Translator::new(version, &device.class, info.interface),
             transport,
             info,
             outgoing: VecDeque::new(),

@@ -30,6 +30,22 @@ fn version_a_exchanges_tpdus() {
 }
 
 #[test]
+fn version_a_at_other_levels() {
+    let mut bench = Bench::declaring(Version::A, Features::SHORT_APDU_LEVEL);
+    bench.opening();
+    bench.sends(POWER_ON).asks(ON_A, ATR).hears(data(ATR));
+    // All of it at once, and so the response.
+    bench.sends(xfr(&[0, 0xD6, 0, 0, 1, 8])).puts(0, &[0, 0xD6, 0, 0, 1, 8]);
+    bench.asks(STATUS_A, BUSY).waits(10).asks(STATUS_A, &[0x20]).asks(DATA, &[7, 0x90, 0]);
+    bench.hears(data(&[7, 0x90, 0]));
+    // Or in two.
+    bench.sends(xfr(&[0, 0xB0, 0, 0, 1])).puts(0, &[0, 0xB0, 0, 0, 1]).asks(STATUS_A, &[0x10]);
+    bench.asks(DATA, &[7]).asks(STATUS_A, &[0x20]).asks(DATA, &[0x90, 0]);
+    bench.hears(data(&[7, 0x90, 0]));
+    bench.sends(xfr(&[0; 4097])).hears(failed(IccStatus::PresentActive, 0x01.into())).silent();
+}
+
+#[test]
 fn version_a_devices_that_misbehave() {
     type Answers = &'static [(([u8; 4], u16), Result<&'static [u8], Failure>)];
     let cases: &[(Answers, SlotError)] = &[

@@ -37,7 +37,11 @@ struct Bench {
 
 impl Bench {
     fn fresh(version: Version) -> Self {
-        let translator = Translator::new(version, 3);
+        Self::declaring(version, Features::ICCD)
+    }
+
+    fn declaring(version: Version, features: Features) -> Self {
+        let translator = Translator::new(version, &declared(features, 271), 3);
         Self { translator, now: Instant::ZERO, seq: Seq(0xFD) }
     }
 
@@ -176,26 +180,33 @@ fn extension() -> Response<'static> {
 
 const LOST: IccStatus = IccStatus::PresentInactive;
 
-#[test]
-fn devices_as_declared_in_the_field() {
-    // Version A tokens: character level, T=0; a dwMaxCCIDMessageLength of 256.
+fn declared(features: Features, length: u32) -> ClassDescriptor {
     let mut bytes = [0; 54];
     (bytes[0], bytes[1], bytes[6]) = (54, 0x21, 1);
-    bytes[40..44].copy_from_slice(&0x0000_0840u32.to_le_bytes());
-    bytes[44..48].copy_from_slice(&256u32.to_le_bytes());
-    let declared = ClassDescriptor::parse(&bytes).unwrap();
-    let a = Version::A.class(&declared);
-    assert_eq!(a.exchange_level(), ExchangeLevel::Tpdu);
-    assert_eq!((a.protocols, a.max_data()), (ReaderProtocols::T0, 261));
-    assert!(a.features.contains(Features::ICCD | Features::AUTO_PARAMETER_NEGOTIATION));
-    // Version B: short APDU level, 261 bytes with or without a header.
-    bytes[40..44].copy_from_slice(&0x0002_0840u32.to_le_bytes());
-    bytes[44..48].copy_from_slice(&261u32.to_le_bytes());
-    let b = Version::B.class(&ClassDescriptor::parse(&bytes).unwrap());
-    assert_eq!((b.exchange_level(), b.max_data()), (ExchangeLevel::ExtendedApdu, 251));
-    bytes[44..48].copy_from_slice(&u32::MAX.to_le_bytes());
-    let b = Version::B.class(&ClassDescriptor::parse(&bytes).unwrap());
-    assert_eq!(b.max_data(), usize::from(MAX_TRANSFER));
+    bytes[40..44].copy_from_slice(&features.bits().to_le_bytes());
+    bytes[44..48].copy_from_slice(&length.to_le_bytes());
+    ClassDescriptor::parse(&bytes).unwrap()
+}
+
+#[test]
+fn devices_as_declared_in_the_field() {
+    let class = |version: Version, features, length| {
+        let class = version.class(&declared(Features::from_bits_retain(features), length));
+        let own = Features::AUTO_PARAMETER_NEGOTIATION | Features::AUTO_VOLTAGE;
+        assert!(class.features.contains(own));
+        (class.exchange_level(), class.protocols, class.max_data())
+    };
+    let t0 = ReaderProtocols::T0;
+    let both = t0 | ReaderProtocols::T1;
+    // Version A tokens: character level, T=0; a dwMaxCCIDMessageLength of 256.
+    assert_eq!(class(Version::A, 0x0840, 256), (ExchangeLevel::Tpdu, t0, 261));
+    assert_eq!(class(Version::A, 0x1_0840, 261), (ExchangeLevel::Tpdu, t0, 261));
+    assert_eq!(class(Version::A, 0x4_0840, 1010), (ExchangeLevel::ShortApdu, both, 1000));
+    // Version B: short APDU level, 261 bytes with or without a header; one at character level.
+    let level = ExchangeLevel::ExtendedApdu;
+    assert_eq!(class(Version::B, 0x2_0840, 261), (level, both, 251));
+    assert_eq!(class(Version::B, 0x0840, 280), (level, both, 270));
+    assert_eq!(class(Version::B, 0x4_0840, u32::MAX), (level, both, 4096));
     assert_eq!([0, 1, 2, 3].map(Version::of), [None, Some(Version::A), Some(Version::B), None]);
 }
 
@@ -244,9 +255,12 @@ fn an_opening_that_fails_or_takes_long_is_given_up() {
 fn power() {
     for version in [Version::A, Version::B] {
         let mut bench = Bench::powered(version);
-        let status = if version == Version::A { STATUS_A } else { STATUS_B };
+        let (status, answer) = match version {
+            Version::A => (STATUS_A, IDLE),
+            Version::B => (STATUS_B, &[1, 0, 1][..]),
+        };
         // Again: it is powered off first.
-        bench.sends(POWER_ON).asks(OFF, &[]).asks(status, &[0x00, 1, 0][..usize::from(status.1)]);
+        bench.sends(POWER_ON).asks(OFF, &[]).asks(status, answer);
         match version {
             Version::A => bench.asks(ON_A, ATR),
             Version::B => {
@@ -256,7 +270,7 @@ fn power() {
         };
         bench.hears(data(ATR));
         bench.sends(Command::IccPowerOff).asks(OFF, &[]);
-        bench.asks(status, &[0x00, 1, 0][..usize::from(status.1)]);
+        bench.asks(status, answer);
         bench.hears(slot(Status::success(LOST)));
         // Without power there is nothing to exchange.
         bench.sends(xfr(&[0; 5])).hears(failed(LOST, SlotError::IccMute)).silent();

@@ -108,10 +108,15 @@ fn statuses() {
     let mut b = Bench::opened(Version::B);
     let absent = IccStatus::NotPresent;
     for (status, icc) in [(0, IccStatus::PresentActive), (1, LOST), (2, absent), (3, absent)] {
-        b.sends(Command::GetSlotStatus).asks(STATUS_B, &[0x40, 0x80, 0][..1]);
+        b.sends(Command::GetSlotStatus).asks(STATUS_B, &[0x40]);
         b.hears(slot(Status::failed(LOST, SlotError::HwError)));
         b.sends(Command::GetSlotStatus).asks(STATUS_B, &[0x80, 9, 0]).waits(10);
         b.asks(STATUS_B, &[0x40, status, 0]).hears(slot(Status::success(icc)));
+        // Without bResponseType; failed or not.
+        b.sends(Command::GetSlotStatus).asks(STATUS_B, &[status, 0, 1]);
+        b.hears(slot(Status::success(icc)));
+        b.sends(Command::GetSlotStatus).asks(STATUS_B, &[0x40 | status, 0xFE, 1]);
+        b.hears(slot(Status::success(icc)));
     }
 }
 
@@ -161,7 +166,9 @@ fn random_bytes() {
     let firsts = [0x00, 0x01, 0x03, 0x10, 0x20, 0x40, 0x80, 0xFF];
     for round in 0..200 {
         let version = if round % 2 == 0 { Version::A } else { Version::B };
-        let (mut translator, mut now) = (Translator::new(version, 0), Instant::ZERO);
+        let level = if round % 3 == 0 { Features::TPDU_LEVEL } else { Features::ICCD };
+        let class = declared(level, 271);
+        let (mut translator, mut now) = (Translator::new(version, &class, 0), Instant::ZERO);
         let (mut sent, mut answered) = (0, 0);
         for _ in 0..2000 {
             match random(6) {
