@@ -10,7 +10,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::list::describe_unusable;
 use crate::cli::out::Out;
 use crate::cli::session::{Session, Source, text};
-use scard::{Error, PNP_NOTIFICATION, ReaderState, State, UnusableReader};
+use scard::{Error, PNP_NOTIFICATION, ReaderInfo, ReaderState, State, UnusableReader};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -19,14 +19,24 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) fn run(source: &Source<'_>, interrupt: &Interrupt, out: &mut Out) -> Outcome {
     let session = source.open(interrupt)?;
-    let (states, counts, unusable) = (Vec::new(), HashMap::new(), Vec::new());
-    Watch { session: &session, states, counts, unusable, out }.run()
+    let mut watch = Watch {
+        session: &session,
+        states: Vec::new(),
+        known: Vec::new(),
+        counts: HashMap::new(),
+        unusable: Vec::new(),
+        out,
+    };
+    watch.run()
 }
 
 struct Watch<'a> {
     session: &'a Session,
     /// The name for readers coming and going, then one for each reader.
     states: Vec<ReaderState>,
+    /// The readers that were told of. One that was unplugged and plugged in again has another
+    /// address, even if it has its name back.
+    known: Vec<ReaderInfo>,
     /// Each reader's event counter as it was told last.
     counts: HashMap<CString, u32>,
     unusable: Vec<UnusableReader>,
@@ -94,23 +104,16 @@ impl Watch<'_> {
 
     /// Tells of readers that have come or gone, and waits for those there are from now on.
     fn sync_readers(&mut self) -> Outcome {
-        let names: Vec<_> = self.session.readers().into_iter().map(|reader| reader.name).collect();
-        let (known, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.states).into_iter().partition(|state| {
-                state.name() == PNP_NOTIFICATION()
-                    || names.iter().any(|name| name.as_c_str() == state.name())
-                        && !state.event_state().contains(State::UNAVAILABLE)
-            });
-        self.states = known;
-        for state in gone {
-            self.counts.remove(state.name());
-            self.tell(&text(state.name()), &Happening::ReaderRemoved)?;
+        let now = self.session.readers();
+        let before = std::mem::replace(&mut self.known, now.clone());
+        for reader in before.iter().filter(|reader| !now.contains(reader)) {
+            self.counts.remove(&reader.name);
+            self.states.retain(|state| state.name() != reader.name.as_c_str());
+            self.tell(&text(&reader.name), &Happening::ReaderRemoved)?;
         }
-        for name in names {
-            if !self.states.iter().any(|state| state.name() == name.as_c_str()) {
-                self.tell(&text(&name), &Happening::ReaderAdded)?;
-                self.states.push(ReaderState::new(name, State::UNAWARE));
-            }
+        for reader in now.into_iter().filter(|reader| !before.contains(reader)) {
+            self.tell(&text(&reader.name), &Happening::ReaderAdded)?;
+            self.states.push(ReaderState::new(reader.name, State::UNAWARE));
         }
         self.sync_unusable()
     }

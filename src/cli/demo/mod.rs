@@ -108,10 +108,10 @@ fn wait_for_card(
             return Ok(chosen);
         }
         session.interrupt.check()?;
-        story.line(if stage.simulated {
+        story.line(if stage.inserts {
             "   None is there yet; the simulation inserts one in a moment."
         } else {
-            "   None is there yet; please insert one. Ctrl-C ends the wait."
+            "   None is there yet: insert one, please. Ctrl-C ends the wait."
         })?;
         states.iter_mut().for_each(ReaderState::sync_current_state);
         match session.context.get_status_change(None, &mut states) {

@@ -17,6 +17,8 @@ const INSERTION: Duration = Duration::from_millis(1500);
 pub(super) struct Stage {
     pub(super) session: Session,
     pub(super) simulated: bool,
+    /// The simulation inserts a card.
+    pub(super) inserts: bool,
     /// A simulated reader was not asked for: why it is used.
     pub(super) instead_of: Option<String>,
     pub(super) wire: Receiver<Passed>,
@@ -32,9 +34,10 @@ impl Stage {
         options: &ReaderOption,
     ) -> Result<Self, Failure> {
         let (told, wire) = unbounded();
-        let stage = |session, simulated, instead_of| Self {
+        let stage = |session, simulated, inserts, instead_of| Self {
             session,
             simulated,
+            inserts,
             instead_of,
             wire: wire.clone(),
             _told: told.clone(),
@@ -44,11 +47,12 @@ impl Stage {
             for preset in source.presets {
                 attach(&stack, Tap::new(plug_in(reader(preset)?)?, told.clone()))?;
             }
-            return Ok(stage(Session::on(stack, interrupt, true)?, true, None));
+            let inserts = source.presets.iter().any(|preset| preset == DEFAULT_PRESET);
+            return Ok(stage(Session::on(stack, interrupt, true)?, true, inserts, None));
         }
         let session = source.open(interrupt)?;
         if options.reader.is_some() || !session.readers().is_empty() {
-            return Ok(stage(session, false, None));
+            return Ok(stage(session, false, false, None));
         }
         let unusable = session.stack.unusable_readers();
         let why = match unusable.first() {
@@ -57,7 +61,7 @@ impl Stage {
         };
         let stack = Stack::empty();
         attach(&stack, Tap::new(plug_in(reader(DEFAULT_PRESET)?)?, told.clone()))?;
-        Ok(stage(Session::on(stack, interrupt, true)?, true, Some(why)))
+        Ok(stage(Session::on(stack, interrupt, true)?, true, true, Some(why)))
     }
 }
 
