@@ -37,7 +37,7 @@ pub enum Operation {
     /// the best failed; if the defaults fail too, it is reset again and the operation fails.
     SetProtocol(Protocol),
     /// Exchanges a command APDU for its response. Gives [`Output::Data`]: data and SW1 SW2. With
-    /// T=0 at TPDU level, one TPDU: 61xx and 6Cxx are the caller's.
+    /// T=0 at TPDU and character level, one TPDU: 61xx and 6Cxx are the caller's.
     Exchange(Bytes),
     /// A manufacturer's command to the reader. Gives [`Output::Data`].
     Escape(Bytes),
