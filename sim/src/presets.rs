@@ -107,9 +107,9 @@ macro_rules! presets {
 }
 
 const ICCD: &[IccdPreset] = presets! { IccdPreset:
-    "iccd-a", "ICCD version A, short APDUs",
+    "iccd-a-apdu", "ICCD version A, short APDUs as a whole",
         Iccd::builder(Version::A, FileCard::t1());
-    "iccd-a-t0", "ICCD version A, T=0 in phases",
+    "iccd-a", "ICCD version A, T=0 in phases: header, data, SW1 SW2",
         Iccd::builder(Version::A, FileCard::t0()).level(Level::Character);
     "iccd-b", "ICCD version B, extended APDUs in parts of 261 bytes",
         Iccd::builder(Version::B, FileCard::t1()).level(Level::ExtendedApdu);

@@ -68,8 +68,10 @@ impl IccdBuilder {
     }
 
     /// The exchange level. At APDU level the card is one that takes APDUs (T=1); at TPDU level it
-    /// takes TPDUs of T=0 as a whole. Character level is for version A: header, data and SW1 SW2 of
-    /// T=0 go one after the other. Extended APDUs in parts are for version B.
+    /// takes TPDUs of T=0 as a whole. Character level is for version A, and what its devices in the
+    /// field do: header, data and SW1 SW2 of T=0 go one after the other; that version A at another
+    /// level has its whole response ready at status 20h is inferred. Extended APDUs in parts are for
+    /// version B.
     #[must_use]
     pub fn level(mut self, level: Level) -> Self {
         self.config.level = level;

@@ -179,15 +179,14 @@ impl Iccd {
         }
     }
 
-    /// bSlotStatus, bSlotError, bClockStatus.
+    /// Status information (version B): bResponseType, bSlotStatus, bSlotError.
     fn slot_status(&self) -> [u8; 3] {
         let icc = self.icc_status();
         let mute = !self.present || matches!(self.state, State::Mute);
         let status =
             if mute { Status::failed(icc, SlotError::IccMute) } else { Status::success(icc) };
         let [status, error] = status.to_bytes();
-        // The clock runs while there is power; else it is stopped low.
-        [status, error, u8::from(icc != IccStatus::PresentActive)]
+        [requests::STATUS_INFORMATION, status, error]
     }
 }
 

@@ -37,8 +37,8 @@ const GOES_ON: u8 = 0x03;
 /// No data: the next part of the command is to come. As a level parameter: the next part of the
 /// response is asked for.
 const NEXT: u8 = 0x10;
-/// bSlotStatus, bSlotError and bClockStatus follow.
-const STATUS_INFORMATION: u8 = 0x40;
+/// bSlotStatus and bSlotError follow.
+pub(super) const STATUS_INFORMATION: u8 = 0x40;
 /// A delay follows, in units of 10 ms.
 const POLLING: u8 = 0x80;
 
@@ -270,8 +270,7 @@ impl Iccd {
             self.journal.violation(now, None, Rule::PolledTooEarly);
         }
         if !self.present || matches!(self.state, State::Mute) {
-            let status = [&[STATUS_INFORMATION][..], &self.slot_status()].concat();
-            return self.give(status.into(), length, now);
+            return self.give(Bytes::copy_from_slice(&self.slot_status()), length, now);
         }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Ready { response, first } => self.part(response, first, length, now),

@@ -163,14 +163,14 @@ fn version_a_out_of_order() {
 #[test]
 fn version_b() {
     let mut bench = Bench::new(b());
-    assert_eq!(bench.get(0x81), [0x01, 0, 1]);
+    assert_eq!(bench.get(0x81), [0x40, 0x01, 0]);
     bench.put(0x62, 1, &[]);
     assert_eq!(bench.get(0x6F)[..2], [0x00, 0x3B]);
-    assert_eq!(bench.get(0x81), [0x00, 0, 0]);
+    assert_eq!(bench.get(0x81), [0x40, 0x00, 0]);
     bench.put(0x65, 0, &ECHO);
     assert_eq!(bench.get(0x6F), [&[0x00][..], &ECHOED].concat());
     bench.put(0x63, 0, &[]);
-    assert_eq!(bench.get(0x81), [0x01, 0, 1]);
+    assert_eq!(bench.get(0x81), [0x40, 0x01, 0]);
     assert_eq!(bench.rules(), []);
 }
 
@@ -191,8 +191,8 @@ fn version_b_says_when_to_ask_again() {
     bench.put(0x65, 0, &[0, 0x1A, 0, 0]);
     assert_eq!(bench.get(0x6F)[0], 0x80);
     bench.millis += 3000;
-    assert_eq!(bench.get(0x6F), [0x40, 0x41, 0xFE, 1]);
-    assert_eq!(bench.get(0x81), [0x41, 0xFE, 1]);
+    assert_eq!(bench.get(0x6F), [0x40, 0x41, 0xFE]);
+    assert_eq!(bench.get(0x81), [0x40, 0x41, 0xFE]);
 }
 
 #[test]
@@ -250,9 +250,9 @@ fn virtual_removal() {
     assert_eq!(poll(&mut bench), None);
     bench.iccd.set_present(false);
     assert_eq!(poll(&mut bench), Some(vec![0x50, 0x02]));
-    assert_eq!(bench.get(0x81), [0x42, 0xFE, 1]);
+    assert_eq!(bench.get(0x81), [0x40, 0x42, 0xFE]);
     bench.put(0x62, 1, &[]);
-    assert_eq!(bench.get(0x6F), [0x40, 0x42, 0xFE, 1]);
+    assert_eq!(bench.get(0x6F), [0x40, 0x42, 0xFE]);
     bench.iccd.set_present(true);
     assert_eq!(poll(&mut bench), Some(vec![0x50, 0x03]));
     bench.put(0x62, 1, &[]);
