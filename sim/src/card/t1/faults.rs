@@ -152,7 +152,8 @@ impl Random {
             3 => Fault::Nad(0x55),
             4 => Fault::Length255,
             5 => Fault::Truncated,
-            6 => Fault::Pcb(0x9F),
+            // S(request) of no kind; a reserved R-block may be taken for one of N(R).
+            6 => Fault::Pcb(0xC9),
             _ => Fault::Raw(vec![0x00, 0x00, 0x02, 0x90, 0x00, 0x00]),
         })
     }
