@@ -10,10 +10,9 @@ use crate::stack::{
 };
 use bytes::Bytes;
 use ccid::operation::PowerUp;
-use ccid::wire::SlotError;
 use ccid::{Operation, Output};
 use ifd::Done;
-use ifd::features::{self, Control};
+use ifd::features::{self, Control, ControlError, ReaderFacts, Settings};
 use log::{debug, warn};
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -185,37 +184,40 @@ impl Card {
     ) -> Result<Bytes, Error> {
         let inner = &self.shared().inner;
         let mut call = Call::begin(inner, self.shared().id)?;
-        let (slot, class) = {
+        let (slot, reader) = {
             let state = inner.lock();
             let (_, slot) = find(&state, self.handle)?;
             if slot.transaction.is_some_and(|holder| holder.handle != self.handle) {
                 return Err(Error::SharingViolation);
             }
-            (slot.id, slot.reader.info().class)
+            (slot.id, slot.reader.clone())
         };
-        let control = features::control(code, data, &class).map_err(|error| {
+        let facts = ReaderFacts {
+            class: &reader.info().class,
+            vendor_id: reader.info().vendor_id,
+            product_id: reader.info().product_id,
+            behaviour: reader.behaviour(),
+        };
+        // Who may open the reader may do with it what it can.
+        let settings = Settings { escape: true };
+        let control = features::control(code, data, &facts, settings).map_err(|error| {
             debug!("control: {error}");
             match error {
-                features::ControlError::Malformed(_) => Error::InvalidParameter,
-                _ => Error::UnsupportedFeature,
+                ControlError::Unsupported(_) | ControlError::EscapeNotAllowed => {
+                    Error::UnsupportedFeature
+                }
+                _ => Error::InvalidParameter,
             }
         })?;
-        let operation = match control {
+        let (operation, kind) = match control {
             Control::Answer(answer) => return Ok(answer),
-            Control::Operation(operation) => operation,
+            Control::Operation(operation, kind) => (operation, kind),
         };
         call.enter(slot, Some(self.handle))?;
-        match call.command(slot, operation, limit) {
-            Ok(Output::Data(data)) => Ok(data),
-            Ok(_) => Ok(Bytes::new()),
-            Err(error) => {
-                debug!("control: {error}");
-                match pin_status(&error) {
-                    Some(status) => Ok(Bytes::from_static(status)),
-                    None => Err(call.error(Error::of_exchange(&error))),
-                }
-            }
-        }
+        kind.answer(call.command(slot, operation, limit)).map_err(|error| {
+            debug!("control: {error}");
+            call.error(Error::of_exchange(&error))
+        })
     }
 
     /// State, protocol and ATR. Waits while another holds a transaction.
@@ -432,15 +434,6 @@ impl Drop for Transaction<'_> {
             let inner = &self.card.shared().inner;
             let _ = inner.end_transaction(self.card.handle, Disposition::LeaveCard);
         }
-    }
-}
-
-/// SW1 SW2 by which part 10 reports that the user cancelled on the pad, or was too slow.
-fn pin_status(error: &ccid::Error) -> Option<&'static [u8]> {
-    match error {
-        ccid::Error::Failed { error: SlotError::PinCancelled, .. } => Some(&[0x64, 0x01]),
-        ccid::Error::Failed { error: SlotError::PinTimeout, .. } => Some(&[0x64, 0x00]),
-        _ => None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! What can go wrong with an operation, by who is to blame.
 
+use crate::descriptor::ExchangeLevel;
 use crate::t1::Failure;
-use crate::wire::{Command, Seq, Slot, SlotError};
+use crate::wire::{Command, MechanicalFunction, Seq, Slot, SlotError};
 use core::fmt;
 
 /// A command as errors name it.
@@ -110,6 +111,12 @@ pub enum Unsupported {
     Rate(u8),
     /// The card's own parameters, which it does not tell, TA(2), and of which it does not let go.
     ImplicitParameters(u8),
+    /// PIN entry at this level with this protocol number.
+    PinEntry(ExchangeLevel, u8),
+    /// The reader has no use for the command of this bMessageType, by its class descriptor.
+    Command(u8),
+    /// The reader cannot do this with a card (dwMechanical).
+    Mechanical(MechanicalFunction),
     /// The slot does not exist.
     Slot(Slot),
 }
@@ -126,6 +133,16 @@ impl fmt::Display for Unsupported {
             }
             Self::ImplicitParameters(ta2) => {
                 write!(f, "the card insists on parameters that it does not tell (TA(2) {ta2:02X}h)")
+            }
+            Self::PinEntry(level, protocol) => {
+                write!(f, "no PIN entry with T={protocol} on a reader of {level} level")
+            }
+            Self::Command(message_type) => {
+                let name = Command::name_of(*message_type).unwrap_or("this command");
+                write!(f, "the reader does not do {name}")
+            }
+            Self::Mechanical(function) => {
+                write!(f, "the reader cannot do this with a card: {function:?}")
             }
             Self::Slot(slot) => write!(f, "the reader has no {slot}"),
         }

@@ -8,6 +8,7 @@
 //! * [`descriptor`]: the class descriptor and what follows from it.
 //! * [`atr`], [`parameters`]: what a card says of itself, and what a reader is told of it.
 //! * [`t1`]: T=1, for readers that leave it to the host.
+//! * [`pin`]: PIN entry at the reader.
 //! * [`quirk`]: what is known of particular readers.
 //! * [`iccd`]: smart-card chips with USB of their own, made to look like readers.
 //! * [`reader`]: one reader: sequence numbers, slots, operations, abort and recovery.
@@ -28,6 +29,7 @@ mod machine;
 mod opening;
 pub mod operation;
 pub mod parameters;
+pub mod pin;
 pub mod quirk;
 pub mod reader;
 pub mod reassembly;

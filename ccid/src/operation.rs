@@ -1,7 +1,8 @@
 //! What a slot can be asked to do.
 
 use crate::atr::{Atr, Protocol};
-use crate::wire::IccStatus;
+use crate::pin::PinEntry;
+use crate::wire::{ClockCommand, ClockStatus, IccStatus, MechanicalFunction};
 use bytes::Bytes;
 use core::fmt;
 use core::time::Duration;
@@ -41,11 +42,11 @@ pub enum Operation {
     Exchange(Bytes),
     /// A manufacturer's command to the reader. Gives [`Output::Data`].
     Escape(Bytes),
-    /// PIN entry on the reader: bPINOperation and the PIN data structure (CCID 1.1 §6.1.11).
-    /// Gives [`Output::Data`].
+    /// PIN entry on the reader (CCID 1.1 §6.1.11). Gives [`Output::Data`]: what the card, or the
+    /// reader in its place, answers to the command with the PIN.
     Secure {
-        /// abPINOperationDataStructure behind bPINOperation.
-        data: Bytes,
+        /// What the reader is told.
+        entry: PinEntry,
         /// How long the user may take.
         timeout: Duration,
     },
@@ -62,6 +63,21 @@ pub enum Operation {
         /// dwDataRate in bit/s.
         data_rate: u32,
     },
+    /// Stops or restarts the card's clock (CCID 1.1 §6.1.9), if the reader can. Gives
+    /// [`Output::Clock`].
+    IccClock(ClockCommand),
+    /// The class bytes of the GET RESPONSE and ENVELOPE commands that a reader of APDU level makes
+    /// itself with T=0 (CCID 1.1 §6.1.10); none: as the class descriptor has it. Gives
+    /// [`Output::Done`].
+    T0Apdu {
+        /// bClassGetResponse.
+        get_response: Option<u8>,
+        /// bClassEnvelope.
+        envelope: Option<u8>,
+    },
+    /// Moves or holds the card (CCID 1.1 §6.1.12), if the reader can. A card that is ejected or
+    /// captured has no power afterwards. Gives [`Output::Done`].
+    Mechanical(MechanicalFunction),
 }
 
 impl fmt::Debug for Operation {
@@ -74,12 +90,17 @@ impl fmt::Debug for Operation {
             Self::SetProtocol(protocol) => write!(f, "SetProtocol({protocol})"),
             Self::Exchange(data) => write!(f, "Exchange({} bytes)", data.len()),
             Self::Escape(data) => write!(f, "Escape({} bytes)", data.len()),
-            Self::Secure { data, .. } => write!(f, "Secure({} bytes)", data.len()),
+            Self::Secure { entry, .. } => write!(f, "Secure({entry:?})"),
             Self::GetParameters => f.write_str("GetParameters"),
             Self::ResetParameters => f.write_str("ResetParameters"),
             Self::SetRates { clock_frequency, data_rate } => {
                 write!(f, "SetRates({clock_frequency} kHz, {data_rate} bit/s)")
             }
+            Self::IccClock(command) => write!(f, "IccClock({command:?})"),
+            Self::T0Apdu { get_response, envelope } => {
+                write!(f, "T0Apdu({get_response:02X?}, {envelope:02X?})")
+            }
+            Self::Mechanical(function) => write!(f, "Mechanical({function:?})"),
         }
     }
 }
@@ -94,6 +115,8 @@ pub enum Output {
     Atr(Atr),
     /// The slot's status.
     Status(IccStatus),
+    /// The state of the card's clock.
+    Clock(ClockStatus),
     /// Data, as the operation says.
     Data(Bytes),
     /// What the reader has set, which need not be what was asked for.

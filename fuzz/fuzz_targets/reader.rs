@@ -9,6 +9,7 @@
 
 use ccid::atr::Protocol;
 use ccid::operation::PowerUp;
+use ccid::pin::{Format, PinEntry, Verification};
 use ccid::wire::{ClassRequest, Command, Message, Seq, Slot};
 use ccid::{
     ClassDescriptor, Error, Event, Instant, Operation, OperationId, Options, Reader, Transmit,
@@ -37,6 +38,32 @@ fuzz_target!(|input: &[u8]| {
         bench.behave();
     }
 });
+
+/// A PIN entry that may take so many seconds; by their number after a pause, an escape command, or
+/// neither.
+fn pin_entry(apdu: &[u8], seconds: u8) -> Operation {
+    let entry = PinEntry::verification(&Verification {
+        format: Format {
+            time_out: seconds,
+            format_string: 0x82,
+            pin_block_string: 0,
+            pin_length_format: 0,
+        },
+        pin_max_extra_digit: 0x0408,
+        entry_validation_condition: 2,
+        number_message: 1,
+        lang_id: 0x0409,
+        msg_index: 0,
+        teo_prologue: [0; 3],
+        apdu,
+    });
+    let entry = match seconds % 3 {
+        0 => entry,
+        1 => entry.after_pause(Duration::from_millis(250)),
+        _ => entry.after_escape(apdu.to_vec().into()),
+    };
+    Operation::Secure { entry, timeout: Duration::from_secs(seconds.into()) }
+}
 
 /// The rest of the input.
 struct Script<'a>(&'a [u8]);
@@ -145,10 +172,10 @@ impl Bench {
             6 => Operation::Escape(script.bytes().to_vec().into()),
             7 => Operation::GetParameters,
             8 => Operation::ResetParameters,
-            9 => Operation::Secure {
-                data: script.bytes().to_vec().into(),
-                timeout: Duration::from_secs(u64::from(script.operand())),
-            },
+            9 => {
+                let apdu = script.bytes();
+                pin_entry(apdu, script.operand())
+            }
             _ => Operation::Exchange(script.bytes().to_vec().into()),
         };
         // Sometimes a slot that is not there.

@@ -147,7 +147,7 @@ impl Exchange {
 }
 
 /// The whole response: data and SW1 SW2.
-fn whole(sent: Sent, data: &[u8]) -> Step {
+pub(super) fn whole(sent: Sent, data: &[u8]) -> Step {
     if data.len() < 2 {
         return misbehaved(sent, Breach::NoStatusWord);
     }

@@ -5,6 +5,7 @@ mod exchange;
 mod power;
 mod pps;
 mod protocol;
+mod secure;
 mod simple;
 mod t0_character;
 mod t1_exchange;
@@ -24,6 +25,7 @@ use exchange::Exchange;
 pub(crate) use power::Power;
 use power::PowerPlan;
 pub(crate) use protocol::{CardAfter, Negotiation};
+use secure::Secure;
 use simple::Simple;
 use t0_character::T0Character;
 pub(crate) use t1_exchange::T1Exchange;
@@ -77,6 +79,7 @@ pub(crate) enum Machine {
     Exchange(Exchange),
     T0Character(T0Character),
     T1(T1Exchange),
+    Secure(Secure),
     Simple(Simple),
 }
 
@@ -92,6 +95,9 @@ impl Machine {
                 Negotiation::new(*protocol, setting).map(Self::Negotiation)
             }
             Operation::Exchange(command) => exchange::machine(command, setting).map_err(Err),
+            Operation::Secure { entry, timeout } => {
+                Secure::new(entry, *timeout, setting).map(Self::Secure).map_err(Err)
+            }
             other => Simple::new(other, setting).map(Self::Simple),
         }
     }
@@ -104,6 +110,7 @@ impl Machine {
             Self::Exchange(machine) => machine.command(),
             Self::T0Character(machine) => machine.command(),
             Self::T1(machine) => machine.command(),
+            Self::Secure(machine) => machine.command(),
             Self::Simple(machine) => machine.command(),
         }
     }
@@ -116,6 +123,7 @@ impl Machine {
             Self::Exchange(machine) => machine.timeout(),
             Self::T0Character(machine) => machine.timeout(),
             Self::T1(machine) => machine.timeout(),
+            Self::Secure(machine) => machine.timeout(),
             Self::Simple(machine) => machine.timeout(),
         }
     }
@@ -128,6 +136,7 @@ impl Machine {
             Self::Exchange(machine) => machine.answer(sent, response),
             Self::T0Character(machine) => machine.answer(sent, response),
             Self::T1(machine) => machine.answer(sent, response),
+            Self::Secure(machine) => machine.answer(sent, response),
             Self::Simple(machine) => machine.answer(sent, response),
         }
     }
@@ -139,7 +148,8 @@ impl Machine {
             | Self::Negotiation(_)
             | Self::Exchange(_)
             | Self::T0Character(_)
-            | Self::T1(_) => true,
+            | Self::T1(_)
+            | Self::Secure(_) => true,
             Self::Simple(machine) => machine.needs_card(),
         }
     }
@@ -148,6 +158,7 @@ impl Machine {
     pub(crate) fn t1(&self) -> Option<t1::Connection> {
         match self {
             Self::T1(machine) => Some(machine.connection()),
+            Self::Secure(machine) => machine.t1(),
             _ => None,
         }
     }
@@ -156,6 +167,7 @@ impl Machine {
     pub(crate) fn t1_before(&self) -> Option<t1::Connection> {
         match self {
             Self::T1(machine) => Some(machine.connection_before()),
+            Self::Secure(machine) => machine.t1_before(),
             _ => None,
         }
     }
@@ -163,9 +175,8 @@ impl Machine {
     /// It exchanges data with the card, after which no PPS is possible.
     pub(crate) fn is_exchange(&self) -> bool {
         match self {
-            Self::Exchange(_) | Self::T0Character(_) | Self::T1(_) => true,
-            Self::Simple(machine) => machine.needs_card(),
-            Self::Power(_) | Self::Negotiation(_) => false,
+            Self::Exchange(_) | Self::T0Character(_) | Self::T1(_) | Self::Secure(_) => true,
+            Self::Power(_) | Self::Negotiation(_) | Self::Simple(_) => false,
         }
     }
 

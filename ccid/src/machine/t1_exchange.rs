@@ -7,7 +7,7 @@ use crate::atr::{AtrInfo, Protocol, T1Parameters};
 use crate::descriptor::ExchangeLevel;
 use crate::error::{Breach, CardFault, Error, Sent};
 use crate::operation::Output;
-use crate::t1::block::{MAX_INFORMATION, PROLOGUE_LEN};
+use crate::t1::block::{MAX_INFORMATION, PROLOGUE_LEN, Pcb};
 use crate::t1::{Connection, Exchange, Failure, Progress, Received};
 use crate::wire::{Command, IccStatus, LevelParameter, MAX_DATA_LEN, Response, SlotError};
 use alloc::vec::Vec;
@@ -70,6 +70,18 @@ impl T1Exchange {
     /// The connection if nothing of the exchange has reached the card.
     pub(crate) fn connection_before(&self) -> Connection {
         self.before
+    }
+
+    /// NAD, PCB and LEN, if the block to be sent carries (a part of) the command.
+    pub(super) fn command_prologue(&self) -> Option<[u8; PROLOGUE_LEN]> {
+        let prologue = *self.exchange.block().first_chunk()?;
+        let [_, pcb, _] = prologue;
+        matches!(Pcb::from_byte(pcb), Some(Pcb::I { .. })).then_some(prologue)
+    }
+
+    /// The command was not sent after all (see [`Exchange::withdraw`]).
+    pub(super) fn withdraw(&mut self) {
+        self.exchange.withdraw();
     }
 
     pub(super) fn command(&self) -> Command<'_> {

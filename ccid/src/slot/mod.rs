@@ -17,8 +17,8 @@ use crate::reader::{Event, Shared, Transmit};
 use crate::t1;
 use crate::time::Instant;
 use crate::wire::{
-    ClockStatus, CommandStatus, IccStatus, Message, PowerSelect, Response, Seq, Slot, SlotError,
-    Status,
+    ClockStatus, CommandStatus, IccStatus, MechanicalFunction, Message, PowerSelect, Response, Seq,
+    Slot, SlotError, Status,
 };
 use alloc::collections::VecDeque;
 use bytes::Bytes;
@@ -77,6 +77,8 @@ enum Effect {
     /// With the voltage that the card was given, once known.
     PowerOn(Option<PowerSelect>),
     PowerOff,
+    /// The reader gives the card out, or keeps it.
+    HandOver,
     /// With Fi and Di agreed on, once known.
     Protocol(Protocol, Option<FiDi>),
 }
@@ -86,6 +88,9 @@ impl Effect {
         match operation {
             Operation::PowerOn(_) => Self::PowerOn(None),
             Operation::PowerOff => Self::PowerOff,
+            Operation::Mechanical(MechanicalFunction::Eject | MechanicalFunction::Capture) => {
+                Self::HandOver
+            }
             Operation::SetProtocol(protocol) => Self::Protocol(*protocol, None),
             _ => Self::None,
         }
@@ -178,7 +183,7 @@ pub(crate) enum State {
         flight: Flight,
     },
     Aborting(Aborting),
-    /// The reader said that the slot is busy; the command is sent again at `at`.
+    /// The command is sent at `at`: the reader said that the slot is busy, or needs a pause.
     Waiting {
         work: Work,
         at: Instant,
@@ -305,7 +310,14 @@ impl SlotMachine {
                     }
                     _ => {}
                 }
-                self.send(Work::new(purpose, effect, machine, limit), shared, now);
+                let work = Work::new(purpose, effect, machine, limit);
+                match operation {
+                    Operation::Secure { entry, .. } if !entry.pause().is_zero() => {
+                        let at = (now + entry.pause()).min(limit);
+                        self.state = State::Waiting { work, at };
+                    }
+                    _ => self.send(work, shared, now),
+                }
             }
             Err(result) => self.finish(purpose, effect, result, shared, now),
         }
@@ -532,7 +544,9 @@ impl SlotMachine {
     fn apply(&mut self, effect: Effect, result: &Result<Output, Error>) {
         match (effect, result) {
             (Effect::PowerOn(voltage), Ok(Output::Atr(atr))) => self.powered_up(atr, voltage),
-            (Effect::PowerOn(_), _) | (Effect::PowerOff, Ok(_)) => self.card = Card::Off,
+            (Effect::PowerOn(_), _) | (Effect::PowerOff | Effect::HandOver, Ok(_)) => {
+                self.card = Card::Off;
+            }
             (Effect::Protocol(set, fi_di), Ok(_)) => {
                 if let Card::On { protocol, t1, link, .. } = &mut self.card {
                     link.fi_di = fi_di.or(link.fi_di);

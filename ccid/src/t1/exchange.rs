@@ -196,6 +196,12 @@ impl Exchange {
         self.blocks
     }
 
+    /// The command was not sent after all, and the card knows nothing of it: over, as it stood
+    /// before its first block.
+    pub fn withdraw(&mut self) {
+        self.phase = Phase::Over;
+    }
+
     /// How host and card stand: out of step as long as a block is on its way.
     pub fn connection(&self) -> Connection {
         match self.phase {
