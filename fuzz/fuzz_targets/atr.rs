@@ -31,7 +31,10 @@ fuzz_target!(|input: &[u8]| {
     bounds(&info);
     if let Some((class, _)) = class {
         for protocol in [Protocol::T0, Protocol::T1] {
-            assert!(exchange_time(&class, &info, protocol, None, atr.as_bytes()) >= Duration::from_secs(3));
+            assert!(
+                exchange_time(&class, &info, protocol, None, atr.as_bytes())
+                    >= Duration::from_secs(3)
+            );
         }
     }
 });

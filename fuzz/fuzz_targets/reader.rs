@@ -244,7 +244,9 @@ impl Bench {
                     assert!(message.slot.0 <= self.slots);
                     self.wire.push_back((message.slot, message.seq, command.answered_by()));
                 }
-                Transmit::Control { request: request @ ClassRequest::Abort { slot, .. }, .. } => {
+                Transmit::Control {
+                    request: request @ ClassRequest::Abort { slot, .. }, ..
+                } => {
                     assert!(slot.0 <= self.slots);
                     self.requests.push_back(request);
                 }
