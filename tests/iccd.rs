@@ -1,6 +1,8 @@
 //! ICCD devices, through the whole stack: connect, exchanges of every length, cancel, unplug, a
 //! mute card, and what the simulated device has seen of it.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 mod common;
 
 use common::{Bench, run, until};
@@ -18,7 +20,7 @@ const NEVER: &[u8] = &[0x00, 0x16, 0x00, 0x00];
 const BOUND: Duration = Duration::from_secs(5);
 
 fn bench(preset: &str) -> Bench<Iccd> {
-    let preset = presets::iccd().iter().find(|p| p.name == preset).expect("a preset");
+    let preset = presets::iccd().iter().find(|p| p.name == preset).unwrap();
     Bench::new(preset.builder().build())
 }
 
