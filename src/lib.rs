@@ -41,7 +41,7 @@ pub use context::{Canceller, Context};
 pub use error::Error;
 pub use flags::{Disposition, Protocol, Protocols, Scope, ShareMode, State, Status};
 pub use reader_state::{PNP_NOTIFICATION, ReaderState};
-pub use stack::{ReaderInfo, Stack, UnusableReader};
+pub use stack::{ReaderInfo, Stack, UnusableReader, UsbReader};
 
 /// Code of an escape command to the reader: SCARD_CTL_CODE(1).
 pub const CTL_ESCAPE: u32 = ctl_code(1);

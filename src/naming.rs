@@ -1,6 +1,7 @@
 //! Readers' names, as pcsc-lite makes them: text, index of the device, slot.
 
 use ifd::transport::DeviceInfo;
+use ifd::transport::usb::Candidate;
 use std::ffi::CString;
 
 /// Most bytes of a name, its end mark not counted.
@@ -16,6 +17,17 @@ pub(crate) fn friendly(info: &DeviceInfo) -> String {
         &text(&info.product),
         &text(&info.interface_name),
         &text(&info.serial_number),
+    )
+}
+
+/// The same of a reader that is not open.
+pub(crate) fn of_candidate(candidate: &Candidate) -> String {
+    describe(
+        (candidate.vendor_id(), candidate.product_id()),
+        candidate.manufacturer().unwrap_or_default(),
+        candidate.product().unwrap_or_default(),
+        candidate.interface_name().unwrap_or_default(),
+        candidate.serial_number().unwrap_or_default(),
     )
 }
 

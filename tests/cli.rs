@@ -261,6 +261,14 @@ fn the_demo_survives_a_reader_without_abort() {
 }
 
 #[test]
+fn the_demo_keeps_to_the_reader_asked_for() {
+    let story = run(&["demo", "--sim", "three-slots", "--reader", "1", "--json"]).with_status(0);
+    let story = story.json();
+    assert_eq!(story["atr"], "3B0780318073F42140");
+    assert!(story["reader"].as_str().unwrap().ends_with("00 01"), "{story}");
+}
+
+#[test]
 fn watch_tells_what_comes() {
     let mut watch = start(&["watch", "--sim", "insert-later", "--json"]);
     let there: Value = serde_json::from_str(&watch.expect("reader-added")).unwrap();

@@ -6,7 +6,7 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::hex::{self, Spaced, compact};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::out::Out;
-use crate::cli::session::{Session, Source};
+use crate::cli::session::{Chosen, Session, Source};
 use scard::{Error, State};
 use serde_json::json;
 use std::io::Write;
@@ -24,7 +24,10 @@ pub(crate) fn run(
             };
             (hex::parse(text).map_err(place)?, None)
         }
-        None => read(&source.open(interrupt)?, options.reader.reader.as_deref())?,
+        None => {
+            let (session, chosen) = source.open_one(interrupt, options.reader.reader.as_deref())?;
+            read(&session, &chosen)?
+        }
     };
     let explained = explain::atr::explain(&atr, clock);
     let cards = card_list::look_up(&atr);
@@ -60,8 +63,7 @@ pub(crate) fn run(
 }
 
 /// The ATR of the card in a reader, and the reader's clock in kHz.
-fn read(session: &Session, wanted: Option<&str>) -> Result<(Vec<u8>, Option<u32>), Failure> {
-    let chosen = session.choose(wanted)?;
+fn read(session: &Session, chosen: &Chosen) -> Result<(Vec<u8>, Option<u32>), Failure> {
     let states = session.states(std::slice::from_ref(&chosen.name))?;
     let state = states.first().filter(|state| state.event_state().contains(State::PRESENT));
     let Some(state) = state else {

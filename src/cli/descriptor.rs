@@ -10,7 +10,7 @@ use crate::cli::out::Out;
 use crate::cli::session::{Session, Source, text};
 use ccid::ClassDescriptor;
 use ifd::transport::DeviceInfo;
-use ifd::transport::usb;
+use scard::{ReaderInfo, Stack, UsbReader};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -33,14 +33,13 @@ pub(crate) fn run(
     if let Some(text) = &options.hex {
         return explain_bytes(text, out);
     }
-    let session = source.open(interrupt)?;
     let subjects = match &options.reader.reader {
         Some(wanted) => {
-            let chosen = session.choose(Some(wanted))?;
+            let (session, chosen) = source.open_one(interrupt, Some(wanted))?;
             let devices = session.readers().into_iter();
             devices.filter(|reader| reader.name == chosen.name).map(usable).collect()
         }
-        None => all(&session),
+        None => all(&source.open(interrupt)?),
     };
     if out.is_json() {
         let documents = subjects.iter().map(Subject::json);
@@ -74,13 +73,11 @@ fn explain_bytes(text: &str, out: &mut Out) -> Outcome {
 fn all(session: &Session) -> Vec<Subject> {
     let readers = session.readers().into_iter().filter(|reader| reader.slot == 0);
     let mut subjects: Vec<_> = readers.map(usable).collect();
-    let candidates = usb::readers().unwrap_or_default();
+    let usb = Stack::list_usb();
     for reader in session.stack.unusable_readers() {
-        let ids = |candidate: &&usb::Candidate| {
-            (candidate.vendor_id(), candidate.product_id()) == reader.ids
-        };
+        let same = |other: &&UsbReader| other.friendly_name() == reader.name;
         subjects.push(Subject {
-            class: candidates.iter().filter(ids).find_map(usb::Candidate::class),
+            class: usb.iter().find(same).and_then(UsbReader::class),
             name: reader.name,
             ids: reader.ids,
             device: None,
@@ -90,7 +87,7 @@ fn all(session: &Session) -> Vec<Subject> {
     subjects
 }
 
-fn usable(reader: scard::ReaderInfo) -> Subject {
+fn usable(reader: ReaderInfo) -> Subject {
     let device = reader.device;
     Subject {
         name: text(&reader.name),

@@ -4,7 +4,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupt;
 use ifd::transport::Transport;
 use ifd::transport::sim::SimTransport;
-use scard::{Context, Error, ReaderInfo, ReaderState, Stack, State};
+use scard::{Context, Error, ReaderInfo, ReaderState, Stack, State, UnusableReader, UsbReader};
 use sim::Port;
 use std::ffi::{CStr, CString};
 use std::time::Duration;
@@ -45,6 +45,44 @@ impl Source<'_> {
         };
         Session::on(stack, interrupt, !self.presets.is_empty())
     }
+
+    /// Opens the reader that `wanted` means, and no other on USB: other programs may be using them.
+    /// Without one, opens all, and takes the only reader, or the only one with a card.
+    pub(crate) fn open_one(
+        &self,
+        interrupt: &Interrupt,
+        wanted: Option<&str>,
+    ) -> Result<(Session, Chosen), Failure> {
+        let usb = if self.presets.is_empty() { Stack::list_usb() } else { Vec::new() };
+        let (Some(wanted), false) = (wanted, usb.is_empty()) else {
+            let session = self.open(interrupt)?;
+            let chosen = session.choose(wanted)?;
+            return Ok((session, chosen));
+        };
+        let slots: Vec<_> =
+            usb.iter().flat_map(|reader| reader.names().iter().map(move |n| (reader, n))).collect();
+        let names: Vec<_> = slots.iter().map(|(_, name)| text(name)).collect();
+        let found = find(&names, wanted)?;
+        let (Some((reader, name)), Some(text)) = (slots.get(found), names.into_iter().nth(found))
+        else {
+            return Err(Failure::nothing("the reader has just gone"));
+        };
+        let stack = Stack::usb_only(std::slice::from_ref(reader), ccid::Options::default());
+        let stack = stack.map_err(|error| Failure::failed(format!("USB: {error}")))?;
+        let session = Session::on(stack, interrupt, false)?;
+        if session.readers().iter().any(|reader| reader.name == **name) {
+            return Ok((session, Chosen { name: (*name).clone(), text }));
+        }
+        Err(match session.stack.unusable_readers().first() {
+            Some(unusable) => cannot_be_used(unusable),
+            None => Failure::of(Error::ReaderUnavailable, &text),
+        })
+    }
+}
+
+fn cannot_be_used(reader: &UnusableReader) -> Failure {
+    let message = format!("{} cannot be used: {}", reader.name, reader.reason);
+    Failure::nothing(message).hint(format!("to use it, {}", reader.remedy()))
 }
 
 /// The simulated reader of that name.
@@ -85,6 +123,18 @@ impl Session {
         self.stack.readers()
     }
 
+    /// The names of all readers in the order in which `list` numbers them; of those that cannot be
+    /// used, too, as they may be used by another program only for a while.
+    pub(crate) fn numbering(&self) -> Vec<String> {
+        match self.simulated {
+            true => self.readers().iter().map(|reader| text(&reader.name)).collect(),
+            false => {
+                let usb = Stack::list_usb();
+                usb.iter().flat_map(UsbReader::names).map(|name| text(name)).collect()
+            }
+        }
+    }
+
     /// The state of each of the readers named, as it is now.
     pub(crate) fn states(&self, names: &[CString]) -> Result<Vec<ReaderState>, Failure> {
         let mut states: Vec<_> =
@@ -120,17 +170,12 @@ impl Session {
         let names: Vec<_> = readers.iter().map(|reader| text(&reader.name)).collect();
         let index = match (wanted, names.len()) {
             (_, 0) => Err(self.no_reader(wanted)),
-            (Some(wanted), _) => find(&names, wanted).map_err(|failure| match failure {
-                Failure::Said { exit: Exit::Nothing, .. } => self.not_found(wanted, failure),
-                ambiguous => ambiguous,
-            }),
+            (Some(wanted), _) => find(&names, wanted),
             (None, 1) => Ok(0),
             (None, _) => self.only_one_with_a_card(&names),
         }?;
-        match (readers.get(index), names.get(index)) {
-            (Some(reader), Some(text)) => {
-                Ok(Chosen { name: reader.name.clone(), text: text.clone() })
-            }
+        match (readers.get(index), names.into_iter().nth(index)) {
+            (Some(reader), Some(text)) => Ok(Chosen { name: reader.name.clone(), text }),
             _ => Err(self.no_reader(wanted)),
         }
     }
@@ -183,19 +228,6 @@ impl Session {
         match self.simulated {
             true => failure,
             false => failure.hint("--sim uses a simulated reader"),
-        }
-    }
-
-    /// Why `wanted` means none of the readers that can be used: it may mean another.
-    fn not_found(&self, wanted: &str, failure: Failure) -> Failure {
-        let lower = wanted.to_lowercase();
-        let unusable = self.stack.unusable_readers();
-        match unusable.iter().find(|reader| reader.name.to_lowercase().contains(&lower)) {
-            Some(reader) => {
-                let message = format!("{} cannot be used: {}", reader.name, reader.reason);
-                Failure::nothing(message).hint(format!("to use it, {}", reader.remedy()))
-            }
-            None => failure,
         }
     }
 }

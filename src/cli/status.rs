@@ -16,21 +16,26 @@ pub(crate) fn run(
     options: &ReaderOption,
     out: &mut Out,
 ) -> Outcome {
-    let session = source.open(interrupt)?;
-    let only = match &options.reader {
-        Some(wanted) => Some(session.choose(Some(wanted))?.name),
-        None => None,
+    let (session, only) = match &options.reader {
+        Some(wanted) => {
+            let (session, chosen) = source.open_one(interrupt, Some(wanted))?;
+            (session, Some(chosen.name))
+        }
+        None => (source.open(interrupt)?, None),
     };
+    let numbering = session.numbering();
     let readers = session.all_states()?;
     let readers: Vec<_> = readers
         .iter()
-        .enumerate()
-        .filter(|(_, (reader, _))| only.as_ref().is_none_or(|only| *only == reader.name))
+        .filter(|(reader, _)| only.as_ref().is_none_or(|only| *only == reader.name))
+        .map(|(reader, state)| {
+            let name = text(&reader.name);
+            (numbering.iter().position(|other| *other == name), name, reader, state)
+        })
         .collect();
     if out.is_json() {
-        let entries = readers.iter().map(|(index, (reader, state))| {
-            let mut entry =
-                json!({ "index": index, "name": text(&reader.name), "slot": reader.slot });
+        let entries = readers.iter().map(|(index, name, reader, state)| {
+            let mut entry = json!({ "index": index, "name": name, "slot": reader.slot });
             add_state(&mut entry, state);
             entry
         });
@@ -39,8 +44,8 @@ pub(crate) fn run(
     if readers.is_empty() {
         writeln!(out, "no reader")?;
     }
-    for (index, (reader, state)) in readers {
-        writeln!(out, "{index:3}  {}", text(&reader.name))?;
+    for (index, name, _, state) in readers {
+        writeln!(out, "{}  {name}", number(index))?;
         writeln!(out, "     {}", words(state).join(", "))?;
         if !state.atr().is_empty() {
             writeln!(out, "     ATR {}", Spaced(state.atr()))?;
@@ -54,6 +59,11 @@ pub(crate) fn run(
         }
     }
     Ok(())
+}
+
+/// A reader's number in a list.
+pub(crate) fn number(index: Option<usize>) -> String {
+    index.map_or_else(|| "  -".into(), |index| format!("{index:3}"))
 }
 
 /// Adds what is in a reader to its JSON object.

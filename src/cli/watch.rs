@@ -123,7 +123,7 @@ impl Watch<'_> {
         let before = std::mem::replace(&mut self.unusable, now.clone());
         for reader in now.iter().filter(|reader| !before.contains(reader)) {
             if self.out.is_json() {
-                let mut event = describe_unusable(reader);
+                let mut event = describe_unusable(None, reader);
                 if let Value::Object(fields) = &mut event {
                     fields.insert("event".into(), json!("reader-unusable"));
                     fields.insert("reader".into(), json!(reader.name));

@@ -5,6 +5,7 @@
 
 mod readers;
 mod slot;
+mod usb;
 
 use crate::call::{CallEntry, CallId};
 use crate::error::Error;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use readers::ReaderInfo;
 pub(crate) use slot::{CardState, Holder, SlotEntry, SlotId};
+pub use usb::UsbReader;
 
 /// How long opening the stack waits until what is in the readers is known.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
@@ -85,10 +87,15 @@ impl Stack {
 
     /// The same, with limits of the caller's choice for the readers attached.
     pub fn with_options(options: Options) -> Self {
+        Self::new(options, None)
+    }
+
+    fn new(options: Options, only: Option<Vec<UsbKey>>) -> Self {
         let inner = Inner {
             state: Mutex::new(StackState::new()),
             settled: Condvar::new(),
             options,
+            only,
             watch: Mutex::new(None),
         };
         Self { inner: Arc::new(inner) }
@@ -108,7 +115,11 @@ impl Stack {
     /// # Errors
     /// As [`usb`](Self::usb).
     pub fn usb_with_options(options: Options) -> Result<Self, Error> {
-        let stack = Self::with_options(options);
+        Self::open_usb(options, None)
+    }
+
+    fn open_usb(options: Options, only: Option<Vec<UsbKey>>) -> Result<Self, Error> {
+        let stack = Self::new(options, only);
         let weak = Arc::downgrade(&stack.inner);
         let watch = Watch::start(move |change| {
             if let Some(inner) = weak.upgrade() {
@@ -212,6 +223,8 @@ pub(crate) struct Inner {
     /// A slot may have settled.
     settled: Condvar,
     options: Options,
+    /// The readers on USB that may be opened; None: all.
+    only: Option<Vec<UsbKey>>,
     watch: Mutex<Option<Watch>>,
 }
 
@@ -255,7 +268,8 @@ type UsbKey = (String, u8, u8);
 
 pub(crate) struct StackState {
     pub(crate) slots: Vec<SlotEntry>,
-    /// Index numbers of devices in use, and where on USB they are.
+    /// Index numbers of devices in use, and where on USB they are. Readers that cannot be used, or
+    /// are not to be, have theirs, too: names depend on nobody else.
     devices: BTreeMap<usize, Option<UsbKey>>,
     unusable: BTreeMap<UsbKey, UnusableReader>,
     /// Readers that stopped answering and were opened again, and when.
@@ -325,8 +339,23 @@ impl StackState {
         self.slots.iter().map(|slot| slot.reader.clone()).collect()
     }
 
-    fn free_index(&self) -> usize {
-        (0..).find(|index| !self.devices.contains_key(index)).unwrap_or_default()
+    /// The index of a device: the one it has, or the first that is free.
+    fn index_for(&mut self, key: Option<UsbKey>) -> usize {
+        let mut own = self.devices.iter().filter(|(_, other)| key.is_some() && **other == key);
+        if let Some((index, _)) = own.next() {
+            return *index;
+        }
+        let index = (0..).find(|index| !self.devices.contains_key(index)).unwrap_or_default();
+        self.devices.insert(index, key);
+        index
+    }
+
+    /// The device there has been unplugged. The index of one that is open goes with its slots.
+    fn usb_left(&mut self, key: &UsbKey) {
+        self.unusable.remove(key);
+        let Self { slots, devices, .. } = self;
+        let open = |index| slots.iter().any(|slot| slot.index == index);
+        devices.retain(|index, other| other.as_ref() != Some(key) || open(*index));
     }
 }
 
@@ -353,9 +382,7 @@ impl Inner {
             if state.stopped {
                 return Err(Error::ServiceStopped);
             }
-            let index = state.free_index();
-            state.devices.insert(index, key);
-            index
+            state.index_for(key)
         };
         let weak = Arc::downgrade(self);
         // Events that come before the slots are known here are told again below.
@@ -409,15 +436,17 @@ impl Inner {
     fn usb_changed(self: &Arc<Self>, change: Change) {
         match change {
             Change::Arrived(candidate) => self.usb_arrived(&candidate),
-            Change::Left(key) => {
-                self.lock().unusable.remove(&key);
-            }
+            Change::Left(key) => self.lock().usb_left(&key),
             _ => {}
         }
     }
 
     fn usb_arrived(self: &Arc<Self>, candidate: &Candidate) {
         let key = candidate.key();
+        self.lock().index_for(Some(key.clone()));
+        if self.only.as_ref().is_some_and(|only| !only.contains(&key)) {
+            return;
+        }
         match candidate.open() {
             Ok(transport) => {
                 if let Err(error) = self.add(transport, Clock::monotonic(), Some(key)) {
@@ -425,15 +454,8 @@ impl Inner {
                 }
             }
             Err(reason) => {
-                let text = |field: Option<&str>| field.unwrap_or_default().to_owned();
+                let name = naming::of_candidate(candidate);
                 let ids = (candidate.vendor_id(), candidate.product_id());
-                let name = naming::describe(
-                    ids,
-                    &text(candidate.manufacturer()),
-                    &text(candidate.product()),
-                    "",
-                    &text(candidate.serial_number()),
-                );
                 warn!("{name}: {reason}");
                 self.lock().unusable.insert(key, UnusableReader { name, ids, reason });
             }

@@ -39,8 +39,7 @@ pub(crate) fn run(
         [word] if word == "-" => Vec::new(),
         words => script::of_arguments(words)?,
     };
-    let session = source.open(interrupt)?;
-    let chosen = session.choose(options.reader.reader.as_deref())?;
+    let (session, chosen) = source.open_one(interrupt, options.reader.reader.as_deref())?;
     let mut talk = Talk::connect(&session, chosen, options, out)?;
     let outcome = if typed {
         talk.typed(interrupt)

@@ -39,7 +39,7 @@ pub(crate) fn run(
 ) -> Outcome {
     let stage = Stage::open(source, interrupt, options)?;
     let mut story = Story::new(out);
-    let told = tell(&stage, options, &mut story);
+    let told = tell(&stage, &mut story);
     let told = match told {
         Err(Failure::Said { message, .. }) if interrupt.has_come() => {
             story.line(&format!("   {message}"))?;
@@ -51,10 +51,10 @@ pub(crate) fn run(
     told
 }
 
-fn tell(stage: &Stage, options: &ReaderOption, story: &mut Story<'_>) -> Outcome {
+fn tell(stage: &Stage, story: &mut Story<'_>) -> Outcome {
     story.introduce(stage)?;
     story.chapter("Wait for a card")?;
-    let reader = wait_for_card(stage, options, story)?;
+    let reader = wait_for_card(stage, story)?;
     let protocols = Protocols::ANY;
     let connect = || stage.session.context.connect(&reader.name, ShareMode::Shared, protocols);
     let mut card = connect().map_err(|error| Failure::of(error, &reader.text))?;
@@ -84,14 +84,10 @@ fn tell(stage: &Stage, options: &ReaderOption, story: &mut Story<'_>) -> Outcome
 }
 
 /// Waits until there is a card that answers in the reader, or in any of them.
-fn wait_for_card(
-    stage: &Stage,
-    options: &ReaderOption,
-    story: &mut Story<'_>,
-) -> Result<Chosen, Failure> {
+fn wait_for_card(stage: &Stage, story: &mut Story<'_>) -> Result<Chosen, Failure> {
     let session = &stage.session;
-    let names: Vec<_> = match &options.reader {
-        Some(wanted) => vec![session.choose(Some(wanted))?.name],
+    let names: Vec<_> = match &stage.only {
+        Some(only) => vec![only.name.clone()],
         None => session.readers().into_iter().map(|reader| reader.name).collect(),
     };
     let began = Instant::now();

@@ -3,7 +3,7 @@
 use crate::cli::args::{DEFAULT_PRESET, ReaderOption};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::session::{Session, Source, attach, plug_in, simulated};
+use crate::cli::session::{Chosen, Session, Source, attach, plug_in, simulated};
 use crate::cli::tap::{Passed, Tap};
 use ccid::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -16,6 +16,8 @@ const INSERTION: Duration = Duration::from_millis(1500);
 /// The readers, and what goes over the wire of simulated ones.
 pub(super) struct Stage {
     pub(super) session: Session,
+    /// The reader that was asked for.
+    pub(super) only: Option<Chosen>,
     pub(super) simulated: bool,
     /// The simulation inserts a card.
     pub(super) inserts: bool,
@@ -33,35 +35,44 @@ impl Stage {
         interrupt: &Interrupt,
         options: &ReaderOption,
     ) -> Result<Self, Failure> {
-        let (told, wire) = unbounded();
-        let stage = |session, simulated, inserts, instead_of| Self {
-            session,
-            simulated,
-            inserts,
-            instead_of,
-            wire: wire.clone(),
-            _told: told.clone(),
-        };
         if !source.presets.is_empty() {
-            let stack = Stack::empty();
-            for preset in source.presets {
-                attach(&stack, Tap::new(plug_in(reader(preset)?)?, told.clone()))?;
+            return Self::simulate(source.presets, interrupt, options, None);
+        }
+        let (session, only) = match &options.reader {
+            Some(wanted) => {
+                let (session, chosen) = source.open_one(interrupt, Some(wanted))?;
+                (session, Some(chosen))
             }
-            let inserts = source.presets.iter().any(|preset| preset == DEFAULT_PRESET);
-            return Ok(stage(Session::on(stack, interrupt, true)?, true, inserts, None));
-        }
-        let session = source.open(interrupt)?;
-        if options.reader.is_some() || !session.readers().is_empty() {
-            return Ok(stage(session, false, false, None));
-        }
-        let unusable = session.stack.unusable_readers();
-        let why = match unusable.first() {
-            None => "No reader is plugged in".to_owned(),
-            Some(first) => format!("No reader can be used ({}: {})", first.name, first.reason),
+            None => (source.open(interrupt)?, None),
         };
+        if session.readers().is_empty() {
+            let why = match session.stack.unusable_readers().first() {
+                None => "No reader is plugged in".to_owned(),
+                Some(first) => format!("No reader can be used ({}: {})", first.name, first.reason),
+            };
+            return Self::simulate(&[DEFAULT_PRESET.to_owned()], interrupt, options, Some(why));
+        }
+        let (_told, wire) = unbounded();
+        let (simulated, inserts) = (false, false);
+        Ok(Self { session, only, simulated, inserts, instead_of: None, wire, _told })
+    }
+
+    fn simulate(
+        presets: &[String],
+        interrupt: &Interrupt,
+        options: &ReaderOption,
+        instead_of: Option<String>,
+    ) -> Result<Self, Failure> {
+        let (_told, wire) = unbounded();
         let stack = Stack::empty();
-        attach(&stack, Tap::new(plug_in(reader(DEFAULT_PRESET)?)?, told.clone()))?;
-        Ok(stage(Session::on(stack, interrupt, true)?, true, true, Some(why)))
+        for preset in presets {
+            attach(&stack, Tap::new(plug_in(reader(preset)?)?, _told.clone()))?;
+        }
+        let session = Session::on(stack, interrupt, true)?;
+        let only = options.reader.as_deref().map(|wanted| session.choose(Some(wanted)));
+        let only = only.transpose()?;
+        let inserts = presets.iter().any(|preset| preset == DEFAULT_PRESET);
+        Ok(Self { session, only, simulated: true, inserts, instead_of, wire, _told })
     }
 }
 

@@ -154,6 +154,12 @@ impl Candidate {
         self.device.serial_number()
     }
 
+    /// iInterface's text.
+    pub fn interface_name(&self) -> Option<&str> {
+        let mut interfaces = self.device.interfaces();
+        interfaces.find(|i| i.interface_number() == self.interface)?.interface_string()
+    }
+
     /// bInterfaceNumber.
     pub fn interface(&self) -> u8 {
         self.interface
@@ -195,12 +201,7 @@ impl Candidate {
         info.manufacturer = self.manufacturer().map(str::to_owned);
         info.product = self.product().map(str::to_owned);
         info.serial_number = self.serial_number().map(str::to_owned);
-        info.interface_name = self
-            .device
-            .interfaces()
-            .find(|i| i.interface_number() == self.interface)
-            .and_then(|i| i.interface_string())
-            .map(str::to_owned);
+        info.interface_name = self.interface_name().map(str::to_owned);
         #[cfg(target_os = "linux")]
         {
             info.bus = self.device.busnum();

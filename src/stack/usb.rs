@@ -1,0 +1,86 @@
+//! The readers on the machine's USB, before they are opened.
+
+use super::{Stack, UsbKey};
+use crate::error::Error;
+use crate::naming;
+use ccid::{ClassDescriptor, Options};
+use ifd::transport::usb::{self, Candidate};
+use log::debug;
+use std::ffi::CString;
+
+/// A reader on the machine's USB, opened by somebody or not.
+#[derive(Clone, Debug)]
+pub struct UsbReader {
+    candidate: Candidate,
+    names: Vec<CString>,
+}
+
+impl UsbReader {
+    /// The names that its slots have in a stack that is opened now; that of the first slot only,
+    /// where the system does not tell of the others without the reader being opened.
+    pub fn names(&self) -> &[CString] {
+        &self.names
+    }
+
+    /// The name without index and slot, as [`UnusableReader::name`](crate::UnusableReader) has it.
+    pub fn friendly_name(&self) -> String {
+        naming::of_candidate(&self.candidate)
+    }
+
+    /// Its class descriptor, if the system tells it without the reader being opened.
+    pub fn class(&self) -> Option<ClassDescriptor> {
+        self.candidate.class()
+    }
+
+    fn new(candidate: Candidate, index: usize) -> Self {
+        let friendly = naming::of_candidate(&candidate);
+        let last = candidate.class().map_or(0, |class| class.max_slot_index);
+        let names = (0..=last).map(|slot| naming::full(&friendly, index, slot)).collect();
+        Self { candidate, names }
+    }
+
+    pub(super) fn key(&self) -> UsbKey {
+        self.candidate.key()
+    }
+}
+
+impl Stack {
+    /// The readers on the machine's USB, in the order in which [`usb`](Self::usb) opens them. None
+    /// is opened.
+    pub fn list_usb() -> Vec<UsbReader> {
+        let candidates = usb::readers().unwrap_or_else(|error| {
+            debug!("{error}");
+            Vec::new()
+        });
+        let numbered = candidates.into_iter().enumerate();
+        numbered.map(|(index, candidate)| UsbReader::new(candidate, index)).collect()
+    }
+
+    /// As [`usb_with_options`](Self::usb_with_options), with no other than these readers: all
+    /// others are left to other programs. Names are what they would be with all of them.
+    ///
+    /// # Errors
+    /// As [`usb`](Self::usb).
+    pub fn usb_only(readers: &[UsbReader], options: Options) -> Result<Self, Error> {
+        Self::open_usb(options, Some(readers.iter().map(UsbReader::key).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::StackState;
+
+    #[test]
+    fn an_index_stays_with_its_device() {
+        let mut state = StackState::new();
+        let key = |address| Some(("001".to_owned(), address, 0));
+        assert_eq!([key(5), key(6), key(7)].map(|key| state.index_for(key)), [0, 1, 2]);
+        assert_eq!(state.index_for(key(6)), 1);
+        state.usb_left(&key(6).unwrap());
+        assert_eq!(state.index_for(key(7)), 2);
+        // The first that is free; those without a place on USB have each their own.
+        assert_eq!(state.index_for(None), 1);
+        assert_eq!(state.index_for(None), 3);
+        assert_eq!(state.index_for(key(8)), 4);
+    }
+}
