@@ -14,16 +14,18 @@ HEADER = 10
 class Wire(Program):
     """A recording that runs. `S` lines are submissions, `C` lines completions; see usbmon's documentation."""
 
-    def __enter__(self):
-        folder = pathlib.Path(f"/proc/{self.process.pid}/fd")
-
-        def is_open():
-            return any(os.readlink(link) == ALL_BUSES for link in folder.iterdir() if link.is_symlink())
-        wait_until(is_open, "usbmon is open")
-        return self
-
     def __init__(self):
         super().__init__("cat", ALL_BUSES)
+
+    def __enter__(self):
+        wait_until(self.is_open, "usbmon is open")
+        return self
+
+    def is_open(self):
+        try:
+            return any(os.readlink(link) == ALL_BUSES for link in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir())
+        except OSError:
+            return False  # one was closed while we looked
 
     def messages(self, kind):
         """(line number, bytes) of the messages of that bMessageType sent so far; the first 32 bytes of each are known."""
