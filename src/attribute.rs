@@ -1,5 +1,8 @@
 //! Attributes of readers and cards: SCARD_ATTR_*.
 
+use crate::flags::Protocol;
+use crate::stack::{HandleEntry, SlotEntry};
+
 macro_rules! attributes {
     ($($(#[$meta:meta])* $name:ident = $code:literal,)+) => {
         /// An attribute, named as in the `pcsc` crate.
@@ -66,4 +69,47 @@ attributes! {
     DeviceFriendlyName = 0x7FFF_0003,
     /// The reader's name, text.
     DeviceSystemName = 0x7FFF_0004,
+}
+
+/// The value of an attribute, if reader and card have it.
+pub(crate) fn attribute_of(
+    attribute: Attribute,
+    handle: &HandleEntry,
+    slot: &SlotEntry,
+) -> Option<Vec<u8>> {
+    let info = slot.reader.info();
+    let number = |value: u32| Some(value.to_le_bytes().to_vec());
+    let text = |value: &Option<String>| {
+        // Texts end with a NUL, as pcsc-lite's do.
+        value.as_ref().map(|text| [text.as_bytes(), &[0]].concat())
+    };
+    match attribute {
+        Attribute::VendorName => text(&info.manufacturer),
+        Attribute::VendorIfdType => text(&info.product),
+        Attribute::VendorIfdVersion => number(u32::from(info.bcd_device) << 16),
+        Attribute::VendorIfdSerialNo => text(&info.serial_number),
+        Attribute::ChannelId => {
+            number(0x0020 << 16 | u32::from(info.bus) << 8 | u32::from(info.address))
+        }
+        Attribute::AsyncProtocolTypes => number(info.class.protocols.bits()),
+        Attribute::DefaultClk => number(info.class.default_clock),
+        Attribute::MaxClk => number(info.class.maximum_clock),
+        Attribute::DefaultDataRate => number(info.class.data_rate),
+        Attribute::MaxDataRate => number(info.class.max_data_rate),
+        Attribute::MaxIfsd => number(info.class.max_ifsd),
+        Attribute::CurrentProtocolType => match handle.protocol? {
+            Protocol::T0 => number(1),
+            Protocol::T1 => number(2),
+            Protocol::RAW => number(4),
+        },
+        Attribute::IccPresence => Some(vec![if slot.is_present() { 2 } else { 0 }]),
+        Attribute::IccInterfaceStatus => Some(vec![u8::from(slot.is_present())]),
+        Attribute::AtrString => (!slot.atr().is_empty()).then(|| slot.atr().to_vec()),
+        Attribute::EscCancel => None,
+        Attribute::Maxinput => number(u32::try_from(info.class.max_data()).unwrap_or(u32::MAX)),
+        Attribute::DeviceUnit => number(u32::from(slot.number.0)),
+        Attribute::DeviceFriendlyName | Attribute::DeviceSystemName => {
+            Some(slot.name.as_bytes_with_nul().to_vec())
+        }
+    }
 }

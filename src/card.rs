@@ -1,22 +1,20 @@
-//! Connected cards and transactions.
+//! Connected cards.
 
-use crate::attribute::Attribute;
+use crate::attribute::{Attribute, attribute_of};
 use crate::call::Call;
+use crate::connect::{agree_on_protocol, ensure_powered, open_handle, power_up};
 use crate::context::{Context, Shared};
 use crate::error::Error;
 use crate::flags::{Disposition, Protocol, Protocols, ShareMode, Status};
-use crate::stack::{
-    CardState, HandleEntry, Holder, Inner, SlotEntry, SlotId, StackState, Standing,
-};
+use crate::stack::{CardState, HandleEntry, Holder, SlotEntry, SlotId, StackState, Standing};
+use crate::transaction::Transaction;
 use bytes::Bytes;
 use ccid::operation::PowerUp;
 use ccid::{Operation, Output};
-use ifd::Done;
 use ifd::features::{self, Control, ControlError, ReaderFacts, Settings};
-use log::{debug, warn};
+use log::debug;
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -319,7 +317,7 @@ impl Card {
         entry.transaction = Some(Holder { handle, depth: depth + 1 });
         drop(state);
         drop(_call);
-        Ok(Transaction { card: self, open: true })
+        Ok(Transaction::new(self))
     }
 
     /// An attribute of reader or card.
@@ -347,8 +345,12 @@ impl Card {
         Ok(room)
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.context.shared
+    }
+
+    pub(crate) fn handle(&self) -> u64 {
+        self.handle
     }
 
     /// A call of this handle that has its turn at the slot, the card being what the handle's user
@@ -401,43 +403,8 @@ impl Drop for Card {
     }
 }
 
-/// A transaction: others' calls wait until it ends, by [`end`](Self::end) or when dropped. The
-/// card is used through it.
-#[derive(Debug)]
-pub struct Transaction<'card> {
-    card: &'card mut Card,
-    open: bool,
-}
-
-impl Transaction<'_> {
-    /// Ends the transaction; what happens to the card says `disposition`.
-    ///
-    /// # Errors
-    /// [`Error::NotTransacted`] if it has ended, for example because the card was taken out or
-    /// reset.
-    pub fn end(mut self, disposition: Disposition) -> Result<(), Error> {
-        self.open = false;
-        self.card.shared().inner.end_transaction(self.card.handle, disposition)
-    }
-}
-
-impl Deref for Transaction<'_> {
-    type Target = Card;
-    fn deref(&self) -> &Card {
-        self.card
-    }
-}
-
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        if self.open {
-            let inner = &self.card.shared().inner;
-            let _ = inner.end_transaction(self.card.handle, Disposition::LeaveCard);
-        }
-    }
-}
-
-fn find(state: &StackState, handle: u64) -> Result<(&HandleEntry, &SlotEntry), Error> {
+/// A handle and its slot.
+pub(crate) fn find(state: &StackState, handle: u64) -> Result<(&HandleEntry, &SlotEntry), Error> {
     let entry = state.handles.get(&handle).ok_or(Error::InvalidHandle)?;
     let slot = state.slot(entry.slot).ok_or(Error::ReaderUnavailable)?;
     Ok((entry, slot))
@@ -450,259 +417,5 @@ fn good(state: &StackState, handle: u64) -> Result<SlotId, Error> {
         Standing::Good => Ok(slot.id),
         Standing::Reset => Err(Error::ResetCard),
         Standing::Removed => Err(Error::RemovedCard),
-    }
-}
-
-fn open_handle(shared: &Shared, slot: SlotId, share: ShareMode) -> Result<u64, Error> {
-    let mut state = shared.inner.lock();
-    if !state.contexts.contains_key(&shared.id) {
-        return Err(Error::Cancelled);
-    }
-    let handle = state.new_id();
-    let entry = state.slot_mut(slot).ok_or(Error::ReaderUnavailable)?;
-    if !entry.may_share(share) {
-        return Err(Error::SharingViolation);
-    }
-    entry.add_handle(share);
-    let protocol = entry.protocol;
-    let standing = Standing::Good;
-    let context = shared.id;
-    state.handles.insert(handle, HandleEntry { context, slot, share, standing, protocol });
-    state.notify(Some(slot));
-    Ok(handle)
-}
-
-fn ensure_powered(inner: &Inner, call: &Call, slot: SlotId) -> Result<(), Error> {
-    let card = inner.lock().slot(slot).map(|entry| entry.card.clone());
-    match card {
-        None => Err(Error::ReaderUnavailable),
-        Some(CardState::Powered(_)) => Ok(()),
-        Some(CardState::Absent | CardState::Unknown) => Err(Error::NoSmartcard),
-        Some(
-            CardState::Mute
-            | CardState::Unpowered(_)
-            | CardState::Powering
-            | CardState::Resetting(_),
-        ) => power_up(inner, call, slot, PowerUp::Cold, None),
-    }
-}
-
-/// Resets the card. Handles other than `own` are told.
-fn power_up(
-    inner: &Inner,
-    call: &Call,
-    slot: SlotId,
-    how: PowerUp,
-    own: Option<u64>,
-) -> Result<(), Error> {
-    let result = call.command(slot, Operation::PowerOn(how), None);
-    let mut state = inner.lock();
-    state.mark_handles(slot, Standing::Reset, own);
-    let atr = match result {
-        Ok(Output::Atr(atr)) => Ok(atr),
-        Ok(_) => Err(ccid::Error::CardMute),
-        Err(error) => Err(error),
-    };
-    if let Some(entry) = state.slot_mut(slot) {
-        entry.powered_up(&atr);
-    }
-    state.notify(Some(slot));
-    atr.map(drop).map_err(|error| {
-        debug!("power-up: {error}");
-        Error::of_power_up(&error)
-    })
-}
-
-/// Makes reader and card speak one of `protocols`: the one they speak, or else the first that the
-/// card offers and the reader manages.
-fn agree_on_protocol(
-    inner: &Inner,
-    call: &Call,
-    slot: SlotId,
-    protocols: Protocols,
-) -> Result<Protocol, Error> {
-    let (agreed, offered) = {
-        let state = inner.lock();
-        let entry = state.slot(slot).ok_or(Error::ReaderUnavailable)?;
-        let info = match &entry.card {
-            CardState::Powered(atr) => atr.parse().ok(),
-            _ => None,
-        };
-        use ccid::atr::Protocol::{T0, T1};
-        let offered = info.map_or(vec![T0, T1], |info| {
-            // What it speaks without being asked to switch comes first.
-            let first = info.default_protocol();
-            let others = info.protocols().filter(move |p| Some(*p) != first);
-            first.into_iter().chain(others).collect()
-        });
-        (entry.protocol, offered)
-    };
-    let accepts = |protocol| match protocol {
-        Protocol::T0 => protocols.contains(Protocols::T0),
-        Protocol::T1 => protocols.contains(Protocols::T1),
-        Protocol::RAW => protocols.contains(Protocols::RAW),
-    };
-    match agreed {
-        Some(agreed) if accepts(agreed) => return Ok(agreed),
-        None => {}
-        Some(_) if protocols.contains(Protocols::RAW) => return Ok(Protocol::RAW),
-        Some(_) => return Err(Error::ProtoMismatch),
-    }
-    for protocol in offered.into_iter().filter(|protocol| accepts((*protocol).into())) {
-        match call.command(slot, Operation::SetProtocol(protocol), None) {
-            Ok(_) => {
-                let protocol = protocol.into();
-                if let Some(entry) = inner.lock().slot_mut(slot) {
-                    entry.protocol = Some(protocol);
-                }
-                return Ok(protocol);
-            }
-            Err(error @ (ccid::Error::Unsupported(_) | ccid::Error::Failed { .. })) => {
-                warn!("{protocol}: {error}");
-            }
-            Err(error) => return Err(Error::of_exchange(&error)),
-        }
-    }
-    if protocols.contains(Protocols::RAW) { Ok(Protocol::RAW) } else { Err(Error::ProtoMismatch) }
-}
-
-fn attribute_of(attribute: Attribute, handle: &HandleEntry, slot: &SlotEntry) -> Option<Vec<u8>> {
-    let info = slot.reader.info();
-    let number = |value: u32| Some(value.to_le_bytes().to_vec());
-    let text = |value: &Option<String>| {
-        // Texts end with a NUL, as pcsc-lite's do.
-        value.as_ref().map(|text| [text.as_bytes(), &[0]].concat())
-    };
-    match attribute {
-        Attribute::VendorName => text(&info.manufacturer),
-        Attribute::VendorIfdType => text(&info.product),
-        Attribute::VendorIfdVersion => number(u32::from(info.bcd_device) << 16),
-        Attribute::VendorIfdSerialNo => text(&info.serial_number),
-        Attribute::ChannelId => {
-            number(0x0020 << 16 | u32::from(info.bus) << 8 | u32::from(info.address))
-        }
-        Attribute::AsyncProtocolTypes => number(info.class.protocols.bits()),
-        Attribute::DefaultClk => number(info.class.default_clock),
-        Attribute::MaxClk => number(info.class.maximum_clock),
-        Attribute::DefaultDataRate => number(info.class.data_rate),
-        Attribute::MaxDataRate => number(info.class.max_data_rate),
-        Attribute::MaxIfsd => number(info.class.max_ifsd),
-        Attribute::CurrentProtocolType => match handle.protocol? {
-            Protocol::T0 => number(1),
-            Protocol::T1 => number(2),
-            Protocol::RAW => number(4),
-        },
-        Attribute::IccPresence => Some(vec![if slot.is_present() { 2 } else { 0 }]),
-        Attribute::IccInterfaceStatus => Some(vec![u8::from(slot.is_present())]),
-        Attribute::AtrString => (!slot.atr().is_empty()).then(|| slot.atr().to_vec()),
-        Attribute::EscCancel => None,
-        Attribute::Maxinput => number(u32::try_from(info.class.max_data()).unwrap_or(u32::MAX)),
-        Attribute::DeviceUnit => number(u32::from(slot.number.0)),
-        Attribute::DeviceFriendlyName | Attribute::DeviceSystemName => {
-            Some(slot.name.as_bytes_with_nul().to_vec())
-        }
-    }
-}
-
-impl Inner {
-    /// The handle is no more; its transaction ends.
-    fn close_handle(&self, handle: u64) -> Option<(SlotId, bool)> {
-        let mut state = self.lock();
-        let entry = state.handles.remove(&handle)?;
-        let slot = state.slot_mut(entry.slot)?;
-        slot.remove_handle(entry.share);
-        let held = slot.transaction.is_some_and(|holder| holder.handle == handle);
-        if held {
-            slot.transaction = None;
-        }
-        state.notify(Some(entry.slot));
-        Some((entry.slot, held))
-    }
-
-    fn disconnect(&self, handle: u64, disposition: Disposition) -> Result<(), Error> {
-        let standing = {
-            let state = self.lock();
-            state.handles.get(&handle).ok_or(Error::InvalidHandle)?.standing
-        };
-        // A reader that is gone, or a card that is another's now, is left alone.
-        if let (Some((slot, _)), Standing::Good) = (self.close_handle(handle), standing) {
-            self.dispose(slot, None, disposition);
-        }
-        Ok(())
-    }
-
-    /// The context of the handle is gone: as if its owner had died. A transaction it held leaves
-    /// the card reset. Does not block.
-    pub(crate) fn abandon(&self, handle: u64) {
-        if let Some((slot, true)) = self.close_handle(handle) {
-            let mut state = self.lock();
-            state.mark_handles(slot, Standing::Reset, None);
-            let Some(entry) = state.slot_mut(slot) else {
-                return;
-            };
-            entry.protocol = None;
-            let (reader, number) = (entry.reader.clone(), entry.number);
-            drop(state);
-            reader.start(number, Operation::PowerOn(PowerUp::Warm), None, Done::new(|_| {}));
-        }
-    }
-
-    fn end_transaction(&self, handle: u64, disposition: Disposition) -> Result<(), Error> {
-        let slot = {
-            let mut state = self.lock();
-            let id = find(&state, handle)?.1.id;
-            let entry = state.slot_mut(id).ok_or(Error::ReaderUnavailable)?;
-            match &mut entry.transaction {
-                Some(holder) if holder.handle == handle && holder.depth > 1 => {
-                    holder.depth -= 1;
-                    return Ok(());
-                }
-                Some(holder) if holder.handle == handle => id,
-                Some(_) => return Err(Error::SharingViolation),
-                None => return Err(Error::NotTransacted),
-            }
-        };
-        // The card is reset before the next one gets it.
-        self.dispose(slot, Some(handle), disposition);
-        self.lock().release_transaction(slot);
-        Ok(())
-    }
-
-    /// Does to the card what `disposition` says, unless another than `own` holds a transaction.
-    fn dispose(&self, slot: SlotId, own: Option<u64>, disposition: Disposition) {
-        let operation = match disposition {
-            Disposition::LeaveCard => return,
-            Disposition::ResetCard => Operation::PowerOn(PowerUp::Warm),
-            Disposition::UnpowerCard | Disposition::EjectCard => Operation::PowerOff,
-        };
-        let mut state = self.lock();
-        let Some(entry) = state.slot_mut(slot) else {
-            return;
-        };
-        let foreign = entry.transaction.is_some_and(|holder| Some(holder.handle) != own);
-        if foreign || !matches!(entry.card, CardState::Powered(_)) {
-            return;
-        }
-        entry.protocol = None;
-        let (reader, number) = (entry.reader.clone(), entry.number);
-        state.mark_handles(slot, Standing::Reset, own);
-        drop(state);
-        let result = reader.call(number, operation, None);
-        let mut state = self.lock();
-        if let Some(entry) = state.slot_mut(slot) {
-            match result {
-                Ok(Output::Atr(atr)) => entry.powered_up(&Ok(atr)),
-                Ok(_) => entry.powered_off(),
-                Err(error) => {
-                    debug!("card not disposed of: {error}");
-                    entry.powered_up(&Err(error));
-                }
-            }
-        }
-        // Its own protocol is agreed on anew before it is used again.
-        if let Some(handle) = own.and_then(|own| state.handles.get_mut(&own)) {
-            handle.standing = Standing::Reset;
-        }
-        state.notify(Some(slot));
     }
 }

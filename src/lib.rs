@@ -27,21 +27,25 @@
 mod attribute;
 mod call;
 mod card;
+mod connect;
 mod context;
+mod disposal;
 mod error;
 mod flags;
 mod naming;
 mod reader_state;
 mod stack;
 mod status_wait;
+mod transaction;
 
 pub use attribute::Attribute;
-pub use card::{Card, CardStatusOwned, Transaction};
+pub use card::{Card, CardStatusOwned};
 pub use context::{Canceller, Context};
 pub use error::Error;
 pub use flags::{Disposition, Protocol, Protocols, Scope, ShareMode, State, Status};
 pub use reader_state::{PNP_NOTIFICATION, ReaderState};
 pub use stack::{ReaderInfo, Stack, UnusableReader, UsbReader};
+pub use transaction::Transaction;
 
 /// Code of an escape command to the reader: SCARD_CTL_CODE(1).
 pub const CTL_ESCAPE: u32 = ctl_code(1);

@@ -5,12 +5,15 @@
 //! until lost transfers are recovered, or getting back in step after that.
 
 mod abort;
+mod presence;
+mod restore;
 mod resynch;
+mod timeout;
 
 use crate::atr::{Atr, AtrInfo, Protocol};
 use crate::error::{Breach, Error, Sent};
 use crate::machine::{CardAfter, Machine, Setting, Step};
-use crate::operation::{Operation, OperationId, Output, PowerUp};
+use crate::operation::{Operation, OperationId, Output};
 use crate::parameters::FiDi;
 use crate::quirk::correct_card;
 use crate::reader::{Event, Shared, Transmit};
@@ -25,7 +28,8 @@ use bytes::Bytes;
 use core::time::Duration;
 use log::{debug, info, warn};
 
-use abort::{Aborting, Reason};
+use abort::Aborting;
+use restore::Restore;
 use resynch::Resynch;
 
 /// What is known of a card's presence.
@@ -115,21 +119,6 @@ enum Purpose {
     /// An escape command that the reader gets when it is opened.
     Opening,
 }
-
-/// What comes after the power-up that follows an aborted command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Restore {
-    /// The protocol that was in use.
-    protocol: Option<Protocol>,
-    /// The aborted command itself was not answered: see whether the next one is.
-    probe: bool,
-}
-
-/// GET RESPONSE, when there is nothing to get: no card does anything about it.
-const PROBE: &[u8] = &[0x00, 0xC0, 0x00, 0x00, 0x00];
-
-/// How long the answer may take.
-const PROBE_TIME: Duration = Duration::from_secs(1);
 
 /// How long to wait before a command is sent again to a slot that the reader calls busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
@@ -558,205 +547,6 @@ impl SlotMachine {
             _ => {}
         }
     }
-
-    /// The card has lost its power, or must be taken for it.
-    fn lose_card(&mut self, reset_follows: bool, shared: &mut Shared) {
-        if let Card::On { .. } = self.card {
-            self.card = Card::Off;
-            shared.event(Event::CardLost { slot: self.slot, reset_follows });
-        }
-    }
-
-    /// What a response says of the card's presence.
-    fn see(&mut self, icc: IccStatus, shared: &mut Shared) {
-        match icc {
-            IccStatus::PresentActive | IccStatus::PresentInactive => {
-                self.set_presence(true, shared);
-            }
-            IccStatus::NotPresent => self.set_presence(false, shared),
-            IccStatus::Reserved => {}
-        }
-    }
-
-    fn set_presence(&mut self, present: bool, shared: &mut Shared) {
-        let presence = if present { Presence::Present } else { Presence::Absent };
-        if self.presence != presence {
-            self.presence = presence;
-            self.card = Card::Off;
-            shared.event(Event::Presence { slot: self.slot, present });
-        }
-    }
-
-    /// NotifySlotChange spoke of this slot.
-    pub(crate) fn handle_slot_change(
-        &mut self,
-        present: bool,
-        changed: bool,
-        shared: &mut Shared,
-        now: Instant,
-    ) {
-        let first = !core::mem::replace(&mut self.notified, true);
-        if present && changed && !first && self.presence == Presence::Present {
-            // Out and in again before we were told.
-            self.removed(shared, now);
-        }
-        if present {
-            self.set_presence(true, shared);
-        } else {
-            self.removed(shared, now);
-        }
-        if changed && !first {
-            // The bits can be older than the last answer; the slot itself has the last word. The
-            // first message tells of the time before the slot was asked.
-            self.next_poll = Some(now);
-        }
-    }
-
-    fn removed(&mut self, shared: &mut Shared, now: Instant) {
-        self.set_presence(false, shared);
-        match core::mem::replace(&mut self.state, State::Idle) {
-            State::Waiting { work, .. } if ends_with_card(&work) => {
-                self.finish(work.purpose, work.effect, Err(Error::NoCard), shared, now);
-            }
-            State::Busy { work, flight } if ends_with_card(&work) => {
-                let until = now + shared.options.removal_grace;
-                self.finish(work.purpose, work.effect, Err(Error::NoCard), shared, now);
-                self.state = State::Draining { flight, until };
-            }
-            other => self.state = other,
-        }
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::Idle => self.next_poll,
-            State::Busy { work, flight } => Some(flight.deadline.min(work.limit)),
-            State::Aborting(aborting) => Some(aborting.until),
-            State::Waiting { at, .. } => Some(*at),
-            State::Draining { until, .. } => Some(*until),
-            State::Resync { flight, .. } => Some(flight.deadline),
-            State::Lost { .. } => None,
-        }
-    }
-
-    pub(crate) fn handle_timeout(&mut self, shared: &mut Shared, now: Instant) {
-        self.expire_queued(shared, now);
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return;
-        }
-        match core::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => {}
-            State::Busy { work, flight } => {
-                warn!("{} was not answered in time", flight.sent(self.slot));
-                self.abort(work, flight, Reason::Timeout, shared, now);
-            }
-            State::Waiting { work, .. } if work.limit <= now => {
-                let sent = Sent { message_type: 0, slot: self.slot, seq: Seq(0) };
-                let error = Err(Error::Timeout(sent));
-                self.finish(work.purpose, work.effect, error, shared, now);
-            }
-            State::Waiting { work, .. } => self.send(work, shared, now),
-            State::Draining { flight, .. } => self.abort_orphan(flight, shared, now),
-            State::Aborting(aborting) => self.abort_failed(aborting, shared, now),
-            State::Resync { flight, tries, restore } => {
-                warn!("{} was not answered in time", flight.sent(self.slot));
-                self.resync(tries + 1, restore, shared, now);
-            }
-            lost @ State::Lost { .. } => self.state = lost,
-        }
-    }
-
-    fn expire_queued(&mut self, shared: &mut Shared, now: Instant) {
-        let slot = self.slot;
-        self.queue.retain(|queued| {
-            let keep = queued.limit > now;
-            if !keep {
-                let sent = Sent { message_type: 0, slot, seq: Seq(0) };
-                let result = Err(Error::Timeout(sent));
-                shared.event(Event::Completed { id: queued.id, slot, result });
-            }
-            keep
-        });
-    }
-
-    /// The earliest limit of what waits.
-    pub(crate) fn queue_deadline(&self) -> Option<Instant> {
-        self.queue.iter().map(|queued| queued.limit).min()
-    }
-
-    /// Ends everything with `error`; the reader is of no use any more.
-    pub(crate) fn fail_all(&mut self, error: &Error, shared: &mut Shared) {
-        let running = match core::mem::replace(&mut self.state, State::Idle) {
-            State::Busy { work, .. } | State::Waiting { work, .. } => Some((work, error.clone())),
-            State::Aborting(aborting) => aborting.into_result(),
-            _ => None,
-        };
-        self.next_poll = None;
-        self.card = Card::Off;
-        let ended = running.and_then(|(work, error)| match work.purpose {
-            Purpose::Operation(id) => Some((id, error)),
-            Purpose::Resynch(resynch) => resynch.ended(),
-            _ => None,
-        });
-        let waiting = core::mem::take(&mut self.queue);
-        for (id, error) in
-            ended.into_iter().chain(waiting.into_iter().map(|queued| (queued.id, error.clone())))
-        {
-            shared.event(Event::Completed { id, slot: self.slot, result: Err(error) });
-        }
-    }
-
-    /// Powers the card up again after an aborted command.
-    fn restore(&mut self, restore: Restore, shared: &mut Shared, now: Instant) {
-        let limit = now + shared.options.total_limit;
-        let operation = Operation::PowerOn(PowerUp::Cold);
-        self.start(Purpose::Restore(restore), &operation, limit, shared, now);
-    }
-
-    fn restored(
-        &mut self,
-        restore: Restore,
-        result: Result<Output, Error>,
-        shared: &mut Shared,
-        now: Instant,
-    ) {
-        let result = result.and_then(|output| match output {
-            Output::Atr(atr) => Ok(atr),
-            _ => Err(Error::CardMute),
-        });
-        info!("{}: card reset after an aborted command: {result:?}", self.slot);
-        if let Err(Error::Failed { error: SlotError::CmdSlotBusy, .. }) = result {
-            // The aborted command holds the slot, and nothing will end it.
-            shared.give_up();
-        }
-        let powered = result.is_ok();
-        shared.event(Event::CardReset { slot: self.slot, result });
-        match restore.protocol {
-            Some(protocol) if powered => {
-                let limit = now + shared.options.total_limit;
-                let operation = Operation::SetProtocol(protocol);
-                self.start(Purpose::RestoreProtocol(restore), &operation, limit, shared, now);
-            }
-            None if powered => self.probe(restore, shared, now),
-            _ => {}
-        }
-    }
-
-    /// A reader that does not answer the aborted command itself may not be rid of it: usbd-ccid
-    /// then drops the next exchange without an answer. Better this one than the caller's.
-    fn probe(&mut self, restore: Restore, shared: &mut Shared, now: Instant) {
-        if restore.probe {
-            let operation = Operation::Exchange(Bytes::from_static(PROBE));
-            let purpose = Purpose::Probe(Restore { probe: false, ..restore });
-            self.start(purpose, &operation, now + PROBE_TIME, shared, now);
-        }
-    }
-}
-
-/// Work of no use once the card is gone. Readers were seen that never answer IccPowerOff then.
-fn ends_with_card(work: &Work) -> bool {
-    work.machine.needs_card() || work.effect == Effect::PowerOff
 }
 
 /// The response that `message` is. A failure of a type that is none (usbd-ccid 0.5.0 sends 6Ch)
