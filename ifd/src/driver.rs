@@ -17,7 +17,14 @@ use std::time::Duration;
 const POLL_PERIOD: Duration = Duration::from_millis(400);
 
 /// Interrupt transfers that may fail in a row before the pipe is given up.
-const MAX_INTERRUPT_ERRORS: u8 = 3;
+const MAX_INTERRUPT_ERRORS: u8 = 8;
+
+/// How long after a bus error the device may turn out to be unplugged: transfers fail as soon as
+/// the plug is out, and the hub tells of it up to a quarter of a second later.
+const UNPLUG_TIME: Duration = Duration::from_millis(600);
+
+/// How often the pipes are tried meanwhile.
+const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// Completions handled in one turn, so that a device that floods the host cannot keep it from
 /// its commands.
@@ -40,11 +47,26 @@ pub struct Driver<T: Transport> {
     /// Bulk pipes that stalled since the last recovery.
     halted: Vec<Pipe>,
     interrupt_errors: u8,
+    /// When the interrupt pipe is tried again after a bus error.
+    interrupt_retry: Option<Instant>,
+    /// There was a bus error.
+    suspicion: Option<Suspicion>,
     /// Control requests that wait for the one on its way; ABORTs first.
     requests: VecDeque<(ClassRequest, Duration)>,
     /// The one on its way.
     running: Option<ClassRequest>,
     gone: bool,
+}
+
+/// A bulk transfer failed on the bus: is the device gone?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Suspicion {
+    /// Where.
+    pipe: Pipe,
+    /// When bulk-IN is tried again.
+    retry: Instant,
+    /// When the error is told, if the device is still there.
+    until: Instant,
 }
 
 /// What a turn left behind.
@@ -97,6 +119,8 @@ impl<T: Transport> Driver<T> {
             recovering: false,
             halted: Vec::new(),
             interrupt_errors: 0,
+            interrupt_retry: None,
+            suspicion: None,
             requests: VecDeque::new(),
             running: None,
             gone: false,
@@ -148,7 +172,9 @@ impl<T: Transport> Driver<T> {
     /// When to take a turn even if nothing woke it.
     pub fn poll_deadline(&self) -> Option<Instant> {
         let own = self.reader.poll_deadline();
-        own.into_iter().chain(self.transport.poll_deadline()).min()
+        let suspicion = self.suspicion.map(|suspicion| suspicion.retry.min(suspicion.until));
+        let pipes = [self.transport.poll_deadline(), self.interrupt_retry, suspicion];
+        own.into_iter().chain(pipes.into_iter().flatten()).min()
     }
 
     /// Handles what has happened on the pipes and what is due, and submits what follows.
@@ -156,6 +182,7 @@ impl<T: Transport> Driver<T> {
         if self.reader.poll_deadline().is_some_and(|deadline| deadline <= now) {
             self.reader.handle_timeout(now);
         }
+        self.retry(now);
         self.transmit();
         for _ in 0..MAX_COMPLETIONS {
             match self.transport.poll(cx, now) {
@@ -257,7 +284,11 @@ impl<T: Transport> Driver<T> {
             self.listen();
         }
         match message {
-            Ok(Some(message)) => self.reader.handle_message(&message, now),
+            Ok(Some(message)) => {
+                // It is there. What went out may have been lost all the same.
+                self.suspicion = self.suspicion.filter(|s| s.pipe == Pipe::BulkOut);
+                self.reader.handle_message(&message, now);
+            }
             Ok(None) => {}
             Err(error) => {
                 warn!("bulk-IN: {error}");
@@ -289,7 +320,41 @@ impl<T: Transport> Driver<T> {
             return;
         }
         warn!("{pipe}: {error}");
+        if error == TransferError::Fault && !self.recovering {
+            let (retry, until) = (now + RETRY_PERIOD, now + UNPLUG_TIME);
+            match &mut self.suspicion {
+                Some(suspicion) => suspicion.retry = retry,
+                None => self.suspicion = Some(Suspicion { pipe, retry, until }),
+            }
+            return;
+        }
         self.reader.handle_transfer_error(now);
+    }
+
+    /// Tries the pipes again after a bus error. A device that is gone says so then.
+    fn retry(&mut self, now: Instant) {
+        if self.interrupt_retry.is_some_and(|at| at <= now) {
+            self.interrupt_retry = None;
+            self.listen_for_cards();
+        }
+        let Some(suspicion) = &mut self.suspicion else {
+            return;
+        };
+        if suspicion.until <= now {
+            self.suspicion = None;
+            self.reader.handle_transfer_error(now);
+        } else if suspicion.retry <= now {
+            suspicion.retry = now + RETRY_PERIOD;
+            if self.outstanding_in == 0 && !self.recovering {
+                self.listen();
+            }
+        }
+    }
+
+    fn listen_for_cards(&mut self) {
+        if let Some(length) = self.transport.info().interrupt_packet {
+            self.transport.submit_in(Pipe::Interrupt, length);
+        }
     }
 
     fn notified(&mut self, result: Result<Bytes, TransferError>, now: Instant) {
@@ -309,16 +374,19 @@ impl<T: Transport> Driver<T> {
                     warn!("interrupt-IN given up: presence is polled");
                     return self.reader.handle_interrupt_lost(POLL_PERIOD, now);
                 }
+                if error == TransferError::Fault {
+                    self.interrupt_retry = Some(now + RETRY_PERIOD);
+                    return;
+                }
             }
         }
-        if let Some(length) = self.transport.info().interrupt_packet {
-            self.transport.submit_in(Pipe::Interrupt, length);
-        }
+        self.listen_for_cards();
     }
 
     fn recover(&mut self) {
         info!("recovering the transfers");
         self.recovering = true;
+        self.suspicion = None;
         self.transport.cancel(Pipe::BulkOut);
         self.transport.cancel(Pipe::BulkIn);
     }
@@ -348,5 +416,7 @@ impl<T: Transport> Driver<T> {
     }
 }
 
+#[cfg(test)]
+mod bus_error_tests;
 #[cfg(test)]
 mod tests;
