@@ -256,8 +256,11 @@ fn the_demo_tells_a_story_that_is_true() {
 fn the_demo_survives_a_reader_without_abort() {
     let ended = run(&["demo", "--sim", "abort-no-status"]).with_status(0);
     assert!(ended.out.contains("SCARD_E_CANCELLED"), "{}", ended.out);
-    let ended = run(&["demo", "--sim", "t0-tpdu"]).with_status(0);
-    assert!(ended.out.contains("success; \"A simulated card\""), "{}", ended.out);
+    for preset in ["t0-tpdu", "iccd-b"] {
+        let ended = run(&["demo", "--sim", preset]).with_status(0);
+        assert!(ended.out.contains("SCARD_E_CANCELLED"), "{}", ended.out);
+        assert!(ended.out.contains("success; \"A simulated card\""), "{}", ended.out);
+    }
 }
 
 #[test]

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_preset_is_recognised() {
-        for (name, _) in sim::presets::names() {
+        for (name, _) in crate::cli::session::presets() {
             assert!(looks_like_preset(name), "{name}");
         }
     }

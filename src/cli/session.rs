@@ -5,7 +5,7 @@ use crate::cli::interrupt::Interrupt;
 use ifd::transport::Transport;
 use ifd::transport::sim::SimTransport;
 use scard::{Context, Error, ReaderInfo, ReaderState, Stack, State, UnusableReader, UsbReader};
-use sim::Port;
+use sim::{Device, Port, presets};
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
@@ -85,17 +85,25 @@ fn cannot_be_used(reader: &UnusableReader) -> Failure {
     Failure::nothing(message).hint(format!("to use it, {}", reader.remedy()))
 }
 
-/// The simulated reader of that name.
-pub(crate) fn simulated(preset: &str) -> Result<sim::Reader, Failure> {
-    sim::presets::by_name(preset).ok_or_else(|| {
-        Failure::usage(format!("no simulated reader is called {preset:?}"))
-            .hint("`scard sim --list` names them")
-    })
+/// Name and description of each simulated device.
+pub(crate) fn presets() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let iccd = presets::iccd().iter().map(|iccd| (iccd.name, iccd.description));
+    presets::names().chain(iccd)
 }
 
-/// A transport onto a simulated reader.
-pub(crate) fn plug_in(reader: sim::Reader) -> Result<SimTransport<sim::Reader>, Failure> {
-    SimTransport::new(Port::new(reader))
+/// The simulated device of that name.
+pub(crate) fn simulated(preset: &str) -> Result<Box<dyn Device>, Failure> {
+    presets::device(preset).ok_or_else(|| unknown_preset(preset))
+}
+
+pub(crate) fn unknown_preset(name: &str) -> Failure {
+    Failure::usage(format!("no simulated reader is called {name:?}"))
+        .hint("`scard sim --list` names them")
+}
+
+/// A transport onto a simulated device.
+pub(crate) fn plug_in(device: Box<dyn Device>) -> Result<SimTransport<Box<dyn Device>>, Failure> {
+    SimTransport::new(Port::new(device))
         .map_err(|error| Failure::failed(format!("simulated reader: {error}")))
 }
 

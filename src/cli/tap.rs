@@ -8,6 +8,12 @@ use ifd::transport::{Completion, DeviceInfo, Pipe, TransferError, Transport};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// bMessageType of PC_to_RDR_XfrBlock.
+const XFR_BLOCK: u8 = 0x6F;
+
+/// bmRequestType and bRequest of ICCD's XFR_BLOCK.
+const ICCD_XFR_BLOCK: (u8, u8) = (0x21, 0x65);
+
 /// Something that went over the wire, as the host sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Passed {
@@ -19,8 +25,8 @@ pub(crate) struct Passed {
     pub(crate) out: bool,
     /// What, in a line.
     pub(crate) text: String,
-    /// bMessageType, of a bulk message.
-    pub(crate) message_type: Option<u8>,
+    /// A command to the card begins with it.
+    pub(crate) exchange: bool,
 }
 
 /// A transport that tells what goes over it.
@@ -35,10 +41,10 @@ impl<T: Transport> Tap<T> {
         Self { inner, told }
     }
 
-    fn tell(&self, pipe: Pipe, out: bool, text: String, message_type: Option<u8>) {
+    fn tell(&self, pipe: Pipe, out: bool, text: String, exchange: bool) {
         let at = std::time::Instant::now();
         // Nobody listens any more: fine.
-        let _ = self.told.send(Passed { at, pipe, out, text, message_type });
+        let _ = self.told.send(Passed { at, pipe, out, text, exchange });
     }
 
     fn tell_message(&self, pipe: Pipe, out: bool, bytes: &[u8]) {
@@ -48,8 +54,7 @@ impl<T: Transport> Tap<T> {
             // A long one comes in several transfers.
             false => format!("a part of a message, {} bytes", bytes.len()),
         };
-        let message_type = bytes.first().copied().filter(|_| pipe != Pipe::Interrupt);
-        self.tell(pipe, out, text, message_type);
+        self.tell(pipe, out, text, bytes.first() == Some(&XFR_BLOCK));
     }
 }
 
@@ -59,8 +64,24 @@ pub(crate) fn request(setup: &SetupPacket) -> String {
         Ok(ClassRequest::Abort { slot, seq }) => format!("ABORT request {slot} {seq}"),
         Ok(ClassRequest::GetClockFrequencies { .. }) => "GET_CLOCK_FREQUENCIES request".into(),
         Ok(ClassRequest::GetDataRates { .. }) => "GET_DATA_RATES request".into(),
-        _ => format!("request {:02X?}", setup.to_bytes()),
+        _ => match iccd_request(setup) {
+            Some(name) => format!("{name} request"),
+            None => format!("request {:02X?}", setup.to_bytes()),
+        },
     }
+}
+
+/// The class requests of ICCD devices, which have nothing but the control pipe.
+fn iccd_request(setup: &SetupPacket) -> Option<&'static str> {
+    Some(match (setup.request_type, setup.request) {
+        (0x21 | 0xA1, 0x62) => "ICC_POWER_ON",
+        (0x21, 0x63) => "ICC_POWER_OFF",
+        ICCD_XFR_BLOCK => "XFR_BLOCK",
+        (0xA1, 0x6F) => "DATA_BLOCK",
+        (0xA1, 0x81) => "SLOT_STATUS",
+        (0xA1, 0xA0) => "GET_ICC_STATUS",
+        _ => return None,
+    })
 }
 
 impl<T: Transport> Transport for Tap<T> {
@@ -69,7 +90,8 @@ impl<T: Transport> Transport for Tap<T> {
     }
 
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration) {
-        self.tell(Pipe::Control, true, request(&setup), None);
+        let exchange = (setup.request_type, setup.request) == ICCD_XFR_BLOCK;
+        self.tell(Pipe::Control, true, request(&setup), exchange);
         self.inner.submit_control(setup, data, timeout);
     }
 
@@ -91,7 +113,7 @@ impl<T: Transport> Transport for Tap<T> {
                 }
                 // What goes out is told when it goes; empty transfers are none.
                 (_, Ok(_)) | (_, Err(TransferError::Cancelled)) => {}
-                (pipe, Err(error)) => self.tell(pipe, false, error.to_string(), None),
+                (pipe, Err(error)) => self.tell(pipe, false, error.to_string(), false),
             }
         }
         polled
@@ -136,9 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn an_abort_request_is_named() {
+    fn requests_are_named() {
         let setup = SetupPacket::from_bytes([0x21, 1, 2, 0x35, 0, 0, 0, 0]);
         assert_eq!(request(&setup), "ABORT request slot 2 seq 53");
+        let setup = SetupPacket::from_bytes([0x21, 0x65, 0, 0, 0, 0, 5, 0]);
+        assert_eq!(request(&setup), "XFR_BLOCK request");
         let setup = SetupPacket::from_bytes([0x80, 6, 0, 1, 0, 0, 18, 0]);
         assert_eq!(request(&setup), "request [80, 06, 00, 01, 00, 00, 12, 00]");
     }

@@ -22,9 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often cancel is repeated while the call may not have begun: it is not remembered.
 const REPEAT: Duration = Duration::from_millis(20);
 
-/// bMessageType of PC_to_RDR_XfrBlock.
-const XFR_BLOCK: u8 = 0x6F;
-
 /// The simulated card's instruction that never ends.
 const NEVER_ANSWERED: [u8; 4] = [0x00, 0x16, 0x00, 0x00];
 
@@ -149,16 +146,20 @@ fn cancelled_command(
     let (sender, result) = bounded(1);
     std::thread::scope(|scope| {
         scope.spawn(move || sender.send(card.transmit_owned(&NEVER_ANSWERED, None)));
+        // A second after the command has been seen to go out.
         let mut cancel_at: Option<Instant> = None;
         let mut cancelled_at: Option<Instant> = None;
         let ended = loop {
             let due = match (cancel_at, cancelled_at) {
-                (Some(at), None) => at.saturating_duration_since(Instant::now()),
-                _ => Duration::MAX,
+                (at, None) => {
+                    let at = at.unwrap_or(began + 5 * PATIENCE);
+                    at.saturating_duration_since(Instant::now())
+                }
+                (_, Some(_)) => Duration::MAX,
             };
             select! {
                 recv(stage.wire) -> passed => if let Ok(passed) = passed {
-                    if passed.message_type == Some(XFR_BLOCK) {
+                    if passed.exchange && passed.out {
                         cancel_at.get_or_insert(passed.at + PATIENCE);
                     }
                     story.passed(began, &passed)?;

@@ -77,10 +77,11 @@ impl Stage {
 }
 
 /// The simulated reader of that name; the default one with a card that comes in a moment.
-fn reader(preset: &str) -> Result<sim::Reader, Failure> {
+fn reader(preset: &str) -> Result<Box<dyn sim::Device>, Failure> {
     if preset == DEFAULT_PRESET {
         let card = sim::FileCard::t1();
-        return Ok(sim::Reader::builder().insert_after(INSERTION, Slot(0), card).build());
+        let reader = sim::Reader::builder().insert_after(INSERTION, Slot(0), card).build();
+        return Ok(Box::new(reader));
     }
     simulated(preset)
 }

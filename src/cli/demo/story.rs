@@ -18,17 +18,31 @@ pub(super) struct Story<'a> {
     fields: serde_json::Map<String, Value>,
     exchanges: Vec<Value>,
     wire: Vec<Value>,
+    /// What went over the wire last, and how often in a row.
+    last: (String, u32),
 }
 
 impl<'a> Story<'a> {
     pub(super) fn new(out: &'a mut Out) -> Self {
-        let (exchanges, wire) = (Vec::new(), Vec::new());
-        Self { out, chapters: 0, fields: serde_json::Map::new(), exchanges, wire }
+        Self {
+            out,
+            chapters: 0,
+            fields: serde_json::Map::new(),
+            exchanges: Vec::new(),
+            wire: Vec::new(),
+            last: (String::new(), 0),
+        }
     }
 
     /// A line for people.
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
-        if self.out.is_json() { Ok(()) } else { writeln!(self.out, "{text}") }
+        if self.out.is_json() {
+            return Ok(());
+        }
+        if let (_, more @ 1..) = std::mem::take(&mut self.last) {
+            writeln!(self.out, "            {more} more of these")?;
+        }
+        writeln!(self.out, "{text}")
     }
 
     /// Which reader it is.
@@ -100,8 +114,15 @@ impl<'a> Story<'a> {
             "out": passed.out,
             "text": passed.text,
         }));
+        // A reader that is asked again and again says nothing new.
+        if self.last.0 == passed.text {
+            self.last.1 += 1;
+            return Ok(());
+        }
         let arrow = if passed.out { "->" } else { "<-" };
-        self.line(&format!("   {seconds:.3} s  {arrow} {pipe:9}  {}", passed.text))
+        self.line(&format!("   {seconds:.3} s  {arrow} {pipe:9}  {}", passed.text))?;
+        self.last = (passed.text.clone(), 0);
+        Ok(())
     }
 
     /// Something was done here.

@@ -1,0 +1,254 @@
+//! The hands of the user of a simulated reader on the machine's USB.
+
+use crate::cli::failure::Failure;
+use crate::cli::session::unknown_preset;
+use crate::cli::tap;
+use ccid::Slot;
+use sim::reader::{Event, Key, Seen, Violation};
+use sim::{Card, Device, FileCard, Iccd, Port, Reader, presets};
+use std::collections::BTreeMap;
+
+/// What is understood.
+const COMMANDS: &str =
+    "insert [SLOT], remove [SLOT], unplug, plug, key KEY, log, violations, forget";
+
+/// A simulated device as it can be handled.
+pub(super) trait Hardware: Device {
+    /// Puts the card back, or a new one.
+    fn insert(&mut self, slot: u8, card: Option<Box<dyn Card>>) -> Result<(), String>;
+
+    /// Takes the card out.
+    fn remove(&mut self, slot: u8) -> Result<Option<Box<dyn Card>>, String>;
+
+    /// Presses keys of the PIN pad.
+    fn press(&mut self, keys: Vec<Key>) -> Result<(), String>;
+
+    /// Forgets what it has seen.
+    fn forget(&mut self) -> Result<(), String>;
+
+    /// What it has seen.
+    fn seen(&mut self) -> &[Seen];
+
+    /// Rules that the host has broken.
+    fn violations(&mut self) -> &[Violation];
+}
+
+impl Hardware for Reader {
+    fn insert(&mut self, slot: u8, card: Option<Box<dyn Card>>) -> Result<(), String> {
+        if self.has_card(Slot(slot)) {
+            return Err(format!("there is a card in slot {slot}"));
+        }
+        let card = card.unwrap_or_else(|| Box::new(FileCard::t1()));
+        match self.insert(Slot(slot), card) {
+            None => Ok(()),
+            Some(_) => Err(format!("there is no slot {slot}")),
+        }
+    }
+
+    fn remove(&mut self, slot: u8) -> Result<Option<Box<dyn Card>>, String> {
+        let card = self.remove(Slot(slot));
+        card.map(Some).ok_or_else(|| format!("there is no card in slot {slot}"))
+    }
+
+    fn press(&mut self, keys: Vec<Key>) -> Result<(), String> {
+        keys.into_iter().for_each(|key| self.press(key));
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Result<(), String> {
+        self.forget();
+        Ok(())
+    }
+
+    fn seen(&mut self) -> &[Seen] {
+        self.seen()
+    }
+
+    fn violations(&mut self) -> &[Violation] {
+        self.violations()
+    }
+}
+
+impl Hardware for Iccd {
+    fn insert(&mut self, slot: u8, _: Option<Box<dyn Card>>) -> Result<(), String> {
+        only_slot(slot)?;
+        self.set_present(true);
+        Ok(())
+    }
+
+    /// The card is the device: it only says that it is not there.
+    fn remove(&mut self, slot: u8) -> Result<Option<Box<dyn Card>>, String> {
+        only_slot(slot)?;
+        self.set_present(false);
+        Ok(None)
+    }
+
+    fn press(&mut self, _: Vec<Key>) -> Result<(), String> {
+        Err("an ICCD has no keys".into())
+    }
+
+    fn forget(&mut self) -> Result<(), String> {
+        Err("an ICCD does not forget".into())
+    }
+
+    fn seen(&mut self) -> &[Seen] {
+        self.seen()
+    }
+
+    fn violations(&mut self) -> &[Violation] {
+        self.violations()
+    }
+}
+
+fn only_slot(slot: u8) -> Result<(), String> {
+    if slot == 0 { Ok(()) } else { Err(format!("there is no slot {slot}")) }
+}
+
+/// A simulated device, and the cards that were taken out of it.
+pub(super) struct Hands {
+    port: Port<Box<dyn Hardware>>,
+    /// By the slot they were in.
+    taken_out: BTreeMap<u8, Box<dyn Card>>,
+}
+
+impl Hands {
+    /// The device of that name.
+    pub(super) fn of(preset: &str) -> Result<Self, Failure> {
+        let iccd = || presets::iccd().iter().find(|iccd| iccd.name == preset);
+        let device: Box<dyn Hardware> = match (presets::by_name(preset), iccd()) {
+            (Some(reader), _) => Box::new(reader),
+            (None, Some(iccd)) => Box::new(iccd.builder().build()),
+            (None, None) => return Err(unknown_preset(preset)),
+        };
+        Ok(Self { port: Port::new(device), taken_out: BTreeMap::new() })
+    }
+
+    /// What the device is plugged into.
+    pub(super) fn port(&self) -> Port<Box<dyn Hardware>> {
+        self.port.clone()
+    }
+
+    /// Does what a line says; what there is to say about it, or what is wrong.
+    pub(super) fn obey(&mut self, line: &str) -> Result<Vec<String>, String> {
+        let mut words = line.split_whitespace();
+        let (verb, object) = (words.next().unwrap_or_default(), words.next());
+        if let Some(more) = words.next() {
+            return Err(format!("{more:?} is too much"));
+        }
+        let mut said = Vec::new();
+        match (verb, object) {
+            ("insert", slot) => {
+                let slot = parse_slot(slot)?;
+                let card = self.taken_out.remove(&slot);
+                self.port.with(|device| device.insert(slot, card))?;
+            }
+            ("remove", slot) => {
+                let slot = parse_slot(slot)?;
+                let card = self.port.with(|device| device.remove(slot))?;
+                self.taken_out.extend(card.map(|card| (slot, card)));
+            }
+            ("key", Some(key)) => {
+                let keys = parse_keys(key).ok_or("a key is a digit, enter, clear or cancel")?;
+                self.port.with(|device| device.press(keys))?;
+            }
+            ("unplug", None) => self.port.unplug(),
+            ("plug", None) => self.port.plug(),
+            ("log", None) => {
+                said = self.port.with(|device| device.seen().iter().map(line_of).collect())
+            }
+            ("violations", None) => {
+                said = self
+                    .port
+                    .with(|device| device.violations().iter().map(ToString::to_string).collect());
+            }
+            ("forget", None) => self.port.with(|device| device.forget())?,
+            _ => return Err(format!("{line:?} is none of {COMMANDS}")),
+        }
+        Ok(said)
+    }
+}
+
+fn parse_slot(word: Option<&str>) -> Result<u8, String> {
+    word.unwrap_or("0").parse().map_err(|_| "a slot is a number from 0".to_owned())
+}
+
+/// A digit, several of them, or a key by its name.
+fn parse_keys(word: &str) -> Option<Vec<Key>> {
+    let digit = |c: char| c.to_digit(10).and_then(|digit| u8::try_from(digit).ok());
+    match word {
+        "enter" => Some(vec![Key::Enter]),
+        "clear" => Some(vec![Key::Clear]),
+        "cancel" => Some(vec![Key::Cancel]),
+        digits => digits.chars().map(|c| digit(c).map(Key::Digit)).collect(),
+    }
+}
+
+/// A line of the log: requests by their names.
+fn line_of(seen: &Seen) -> String {
+    match &seen.what {
+        Event::Setup(setup) => {
+            let at = seen.at.since_epoch().as_secs_f64();
+            format!("{at:.3} s > {}", tap::request(setup))
+        }
+        _ => seen.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hands(preset: &str) -> Hands {
+        Hands::of(preset).unwrap()
+    }
+
+    #[test]
+    fn cards_come_and_go() {
+        let mut hands = hands("default");
+        assert_eq!(hands.obey("insert"), Err("there is a card in slot 0".into()));
+        assert_eq!(hands.obey("remove 0"), Ok(vec![]));
+        assert_eq!(hands.obey("remove"), Err("there is no card in slot 0".into()));
+        assert_eq!(hands.obey(" insert  0 "), Ok(vec![]));
+        assert_eq!(hands.obey("insert"), Err("there is a card in slot 0".into()));
+        assert_eq!(hands.obey("insert 9"), Err("there is no slot 9".into()));
+        assert_eq!(hands.obey("insert x"), Err("a slot is a number from 0".into()));
+    }
+
+    #[test]
+    fn the_plug_and_the_log() {
+        let mut hands = hands("default");
+        hands.obey("unplug").unwrap();
+        assert!(!hands.port.is_plugged());
+        hands.obey("plug").unwrap();
+        assert!(hands.port.is_plugged());
+        hands.obey("remove").unwrap();
+        let log = hands.obey("log").unwrap();
+        assert!(log.last().unwrap().contains("removed"), "{log:?}");
+        hands.obey("forget").unwrap();
+        assert_eq!(hands.obey("log"), Ok(vec![]));
+        assert_eq!(hands.obey("violations"), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_it_does_not_know_is_an_error() {
+        let mut hands = hands("pinpad-idle");
+        for line in ["", "dance", "plug 1", "key", "key F1", "insert 0 1"] {
+            assert!(hands.obey(line).is_err(), "{line:?}");
+        }
+        for line in ["key 1", "key 123456", "key enter", "key clear", "key cancel"] {
+            assert_eq!(hands.obey(line), Ok(vec![]), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_iccd_has_no_keys_and_one_slot() {
+        let mut hands = hands("iccd-b");
+        for line in ["remove", "insert", "insert 0", "log", "violations", "unplug"] {
+            assert!(hands.obey(line).is_ok(), "{line}");
+        }
+        for line in ["remove 1", "key 1", "forget"] {
+            assert!(hands.obey(line).is_err(), "{line}");
+        }
+        assert!(Hands::of("nonsense").is_err());
+    }
+}
