@@ -109,13 +109,19 @@ fn run(
                 Err(_) => return,
             },
             recv(woken) -> _ => {}
-            default(period) => refresh(known, changed),
+            default(period) => {
+                if refresh(known, changed) && period == SAFETY_PERIOD {
+                    // Not a word of it from udev: its daemon has ended, perhaps.
+                    debug!("hot-plug messages are not relied upon any more");
+                    events.watch = None;
+                }
+            }
         }
     }
 }
 
-/// Tells how the list differs from what was known.
-fn refresh(known: &mut HashMap<Key, Candidate>, changed: &mut impl FnMut(Change)) {
+/// Tells how the list differs from what was known; true if it does.
+fn refresh(known: &mut HashMap<Key, Candidate>, changed: &mut impl FnMut(Change)) -> bool {
     let listed = match usb::readers() {
         Ok(listed) => listed,
         Err(error) => {
@@ -124,9 +130,11 @@ fn refresh(known: &mut HashMap<Key, Candidate>, changed: &mut impl FnMut(Change)
         }
     };
     let keys: Vec<_> = listed.iter().map(Candidate::key).collect();
+    let mut any = false;
     known.retain(|key, _| {
         let stays = keys.contains(key);
         if !stays {
+            any = true;
             changed(Change::Left(key.clone()));
         }
         stays
@@ -134,9 +142,11 @@ fn refresh(known: &mut HashMap<Key, Candidate>, changed: &mut impl FnMut(Change)
     for (key, candidate) in keys.into_iter().zip(listed) {
         if let std::collections::hash_map::Entry::Vacant(entry) = known.entry(key) {
             entry.insert(candidate.clone());
+            any = true;
             changed(Change::Arrived(candidate));
         }
     }
+    any
 }
 
 /// udev's messages, where it runs.
