@@ -12,7 +12,7 @@
 //! Every started operation ends by exactly one [`Event::Completed`].
 
 use crate::atr::Atr;
-use crate::descriptor::ClassDescriptor;
+use crate::descriptor::{ClassDescriptor, ExchangeLevel};
 use crate::error::{Error, Unsupported};
 use crate::opening::{Opening, QUERY_TIME, clocks, data_rates};
 use crate::operation::{Operation, OperationId, Output};
@@ -165,7 +165,12 @@ impl Shared {
 
     pub(crate) fn transmit(&mut self, transmit: Transmit) {
         if let Transmit::BulkOut(message) = &transmit {
-            debug!("-> {}", dissect(message));
+            match self.class.exchange_level() {
+                ExchangeLevel::Character => {
+                    debug!("-> {}", dissect(message).without_exchange_data());
+                }
+                _ => debug!("-> {}", dissect(message)),
+            }
         }
         self.transmits.push_back(transmit);
     }

@@ -5,19 +5,31 @@ use core::fmt;
 
 /// A message that displays itself on one line.
 #[derive(Clone, Copy, Debug)]
-pub struct Dissected<'a>(&'a [u8]);
+pub struct Dissected<'a> {
+    bytes: &'a [u8],
+    exchange_data: bool,
+}
+
+impl Dissected<'_> {
+    /// Shows of an XfrBlock the length only: where a PIN cannot be told from other data, as at
+    /// character level, at which header and data of a T=0 command are messages of their own.
+    #[must_use]
+    pub const fn without_exchange_data(self) -> Self {
+        Self { exchange_data: false, ..self }
+    }
+}
 
 /// One line about the bulk or interrupt message in `bytes`: type, slot, sequence number and the
 /// fields that matter. Whatever the bytes are, a line comes out. PC_to_RDR_Secure and the data of
 /// XfrBlocks that carry a PIN command (VERIFY, CHANGE or RESET REFERENCE DATA) show their length
 /// only.
 pub const fn dissect(bytes: &[u8]) -> Dissected<'_> {
-    Dissected(bytes)
+    Dissected { bytes, exchange_data: true }
 }
 
 impl fmt::Display for Dissected<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0;
+        let bytes = self.bytes;
         if let [0x50 | 0x51, ..] = *bytes {
             return notification(bytes, f);
         }
@@ -29,7 +41,7 @@ impl fmt::Display for Dissected<'_> {
         if let Some(name) = Command::name_of(message_type) {
             write!(f, "{name} {slot} {seq}")?;
             match Command::parse(&message) {
-                Ok(parsed) => command(&parsed, f)?,
+                Ok(parsed) => command(&parsed, self.exchange_data, f)?,
                 Err(error) => write!(f, " ({error})")?,
             }
         } else if let Some(name) = Response::name_of(message_type) {
@@ -49,7 +61,7 @@ impl fmt::Display for Dissected<'_> {
     }
 }
 
-fn command(command: &Command<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn command(command: &Command<'_>, exchange_data: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match *command {
         Command::IccPowerOn { power_select } => write!(f, " {power_select:?}"),
         Command::XfrBlock { bwi, level_parameter, data } => {
@@ -59,7 +71,9 @@ fn command(command: &Command<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             if level_parameter.0 != 0 {
                 write!(f, " level {:04X}h", level_parameter.0)?;
             }
-            if carries_pin(data) {
+            if !exchange_data {
+                write!(f, " ({} bytes, not shown)", data.len())
+            } else if carries_pin(data) {
                 write!(f, " ({} bytes, PIN command not shown)", data.len())
             } else {
                 write!(f, ": {}", Hex(data))
@@ -184,6 +198,15 @@ mod tests {
         ] {
             assert_eq!(dissect(bytes).to_string(), line);
         }
+    }
+
+    #[test]
+    fn exchange_data_can_be_left_out() {
+        let bytes = [0x6F, 4, 0, 0, 0, 0, 2, 0, 0, 0, 0x31, 0x32, 0x33, 0x34];
+        assert_eq!(
+            dissect(&bytes).without_exchange_data().to_string(),
+            "XfrBlock slot 0 seq 2 (4 bytes, not shown)"
+        );
     }
 
     #[test]
