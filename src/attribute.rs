@@ -59,8 +59,6 @@ attributes! {
     IccInterfaceStatus = 0x0009_0301,
     /// The card's ATR.
     AtrString = 0x0009_0303,
-    /// Set: aborts what the slot is doing for this context.
-    EscCancel = 0x0007_A003,
     /// The longest command in bytes, little-endian u32.
     Maxinput = 0x0007_A007,
     /// The slot's number, little-endian u32.
@@ -105,7 +103,6 @@ pub(crate) fn attribute_of(
         Attribute::IccPresence => Some(vec![if slot.is_present() { 2 } else { 0 }]),
         Attribute::IccInterfaceStatus => Some(vec![u8::from(slot.is_present())]),
         Attribute::AtrString => (!slot.atr().is_empty()).then(|| slot.atr().to_vec()),
-        Attribute::EscCancel => None,
         Attribute::Maxinput => number(u32::try_from(info.class.max_data()).unwrap_or(u32::MAX)),
         Attribute::DeviceUnit => number(u32::from(slot.number.0)),
         Attribute::DeviceFriendlyName | Attribute::DeviceSystemName => {

@@ -21,8 +21,7 @@ impl<'card> Transaction<'card> {
     /// Ends the transaction; what happens to the card says `disposition`.
     ///
     /// # Errors
-    /// [`Error::NotTransacted`] if it has ended, for example because the card was taken out or
-    /// reset.
+    /// [`Error::NotTransacted`] if it has ended because the card was taken out.
     pub fn end(mut self, disposition: Disposition) -> Result<(), Error> {
         self.open = false;
         self.card.shared().inner.end_transaction(self.card.handle(), disposition)

@@ -197,6 +197,21 @@ fn the_limit_of_a_call_aborts_it() {
     no_violations(&bench);
 }
 
+/// DESIGN of cancel: transactions that are held stay held, the reset after an Abort included.
+#[test]
+fn a_transaction_outlives_the_cancel_of_its_command() {
+    let bench = bench("default");
+    let (context, other) = (bench.context(), bench.context());
+    let mut card = bench.connect(&context);
+    let waiting = bench.connect(&other);
+    let transaction = card.transaction().unwrap();
+    assert_eq!(cancel_transmit(&bench, &context, &transaction), Err(Error::Cancelled));
+    let escape = waiting.control_owned(scard::CTL_ESCAPE, &[2], None);
+    assert_eq!(escape, Err(Error::SharingViolation), "others are still kept out");
+    assert_eq!(transaction.transmit_owned(&echo(2).0, None), Err(Error::ResetCard));
+    transaction.end(Disposition::LeaveCard).unwrap();
+}
+
 #[test]
 fn time_extensions_do_not_keep_a_command_from_being_cancelled() {
     let bench = bench("slow");

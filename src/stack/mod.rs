@@ -486,8 +486,8 @@ impl Inner {
                 if let Some(entry) = state.at_mut(index, slot.0) {
                     let id = entry.id;
                     entry.lost(reset_follows);
+                    // A transaction is kept: others wait until its holder has ended it.
                     state.mark_handles(id, Standing::Reset, None);
-                    state.release_transaction(id);
                 }
             }
             ReaderEvent::CardReset { slot, result } => {
