@@ -8,11 +8,13 @@ pub use speed::{FiDi, Speeds};
 pub use waiting::{CardTimes, exchange_time};
 
 use crate::atr::{AtrInfo, Convention, Protocol};
+use crate::t1::Nad;
 use bytes::Bytes;
 
 /// abProtocolDataStructure of PC_to_RDR_SetParameters for `protocol` (CCID 1.1 §6.1.7) with a card
-/// at `fi_di`: five bytes for T=0, seven for T=1. The clock is never to be stopped, NAD is 00h.
-pub fn protocol_data(atr: &AtrInfo, protocol: Protocol, fi_di: FiDi) -> Bytes {
+/// at `fi_di`: five bytes for T=0, seven for T=1, `nad` among them. The clock is never to be
+/// stopped.
+pub fn protocol_data(atr: &AtrInfo, protocol: Protocol, fi_di: FiDi, nad: Nad) -> Bytes {
     let fi_di = fi_di.0;
     let inverse = u8::from(atr.convention == Convention::Inverse) << 1;
     let guard = atr.extra_guard_time();
@@ -33,7 +35,7 @@ pub fn protocol_data(atr: &AtrInfo, protocol: Protocol, fi_di: FiDi) -> Bytes {
                 t1.bwi << 4 | t1.cwi,
                 0, // bClockStop
                 t1.ifsc,
-                0, // bNadValue
+                nad.to_byte(), // bNadValue
             ])
         }
     }
@@ -48,7 +50,7 @@ mod tests {
     fn t0_defaults() {
         let atr = Atr::new(&[0x3B, 0x00]).parse().unwrap();
         assert_eq!(
-            &protocol_data(&atr, Protocol::T0, FiDi::DEFAULT)[..],
+            &protocol_data(&atr, Protocol::T0, FiDi::DEFAULT, Nad::NONE)[..],
             [0x11, 0x00, 0x00, 0x0A, 0x00]
         );
     }
@@ -62,8 +64,8 @@ mod tests {
         .parse()
         .unwrap();
         assert_eq!(
-            &protocol_data(&atr, Protocol::T1, FiDi(0x13))[..],
-            [0x13, 0x10, 0xFF, 0x45, 0x00, 0x80, 0x00]
+            &protocol_data(&atr, Protocol::T1, FiDi(0x13), Nad::from_byte(0x21))[..],
+            [0x13, 0x10, 0xFF, 0x45, 0x00, 0x80, 0x21]
         );
     }
 }

@@ -18,6 +18,7 @@ use crate::opening::{Opening, QUERY_TIME, clocks, data_rates};
 use crate::operation::{Operation, OperationId, Output};
 use crate::quirk::Behaviour;
 use crate::slot::{Presence, SlotMachine};
+use crate::t1::Nad;
 use crate::time::Instant;
 use crate::wire::{
     ClassRequest, HEADER_LEN, Message, Notification, PowerSelect, Seq, Slot, dissect,
@@ -41,10 +42,12 @@ pub struct Options {
     pub removal_grace: Duration,
     /// The voltage that a card is given first, where reader and host can choose.
     pub first_voltage: PowerSelect,
+    /// The node addresses of T=1 that a card is spoken to by (ISO/IEC 7816-3 §11.3.2.1).
+    pub nad: Nad,
 }
 
 impl Default for Options {
-    /// With an interrupt pipe; 5 minutes, 1 second, 300 milliseconds; 5 V.
+    /// With an interrupt pipe; 5 minutes, 1 second, 300 milliseconds; 5 V; no node addresses.
     fn default() -> Self {
         Self {
             poll: None,
@@ -52,6 +55,7 @@ impl Default for Options {
             abort_time: Duration::from_secs(1),
             removal_grace: Duration::from_millis(300),
             first_voltage: PowerSelect::V5,
+            nad: Nad::NONE,
         }
     }
 }

@@ -8,6 +8,7 @@ use ccid::atr::Protocol;
 use ccid::error::{Breach, Unsupported};
 use ccid::operation::PowerUp;
 use ccid::quirk::{Adjusted, Identity, Table};
+use ccid::t1::Nad;
 use ccid::wire::{
     ChainParameter, ClassRequest, ClockStatus, Command, IccStatus, LevelParameter, Message,
     PowerSelect, Response, Seq, Slot, SlotError, Status,
@@ -654,6 +655,23 @@ fn parameters_that_fail_otherwise_end_with_a_reset() {
     }
     assert!(matches!(script.completed(), Err(Error::Failed { error: SlotError::HwError, .. })));
     script.quiet();
+}
+
+/// bNadValue says what the options say; T=0 has none.
+#[test]
+fn node_addresses_are_told() {
+    let options = Options { nad: Nad::from_byte(0x21), ..Options::default() };
+    for (atr, protocol, data) in [
+        (PLAIN, Protocol::T0, &t0(0x11)[..]),
+        (T1, Protocol::T1, &[0x11, 0x10, 0, 0x45, 0, 0x80, 0x21]),
+    ] {
+        let mut script = Script::opened(class(TPDU), "", options);
+        script.meet_card();
+        script.power(PowerSelect::V5, atr);
+        script.set(protocol);
+        script.parameters(data, data);
+        script.done();
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ccid::ClassDescriptor;
 use ccid::atr::{Atr, T1Parameters};
 use ccid::t1::{
-    Block, CheckCode, Connection, Exchange, Failure, MAX_BLOCKS, MAX_REQUESTS, Pcb, Progress,
+    Block, CheckCode, Connection, Exchange, Failure, MAX_BLOCKS, MAX_REQUESTS, Nad, Pcb, Progress,
     Received, Supervisory,
 };
 
@@ -103,8 +103,9 @@ impl Script {
     }
 }
 
+/// Rules 1 and 2.1: the first I-block is number 0, and each end counts its own.
 #[test]
-fn numbers_go_on_from_one_exchange_to_the_next() {
+fn rule_1_and_2_1_numbers_go_on_from_one_exchange_to_the_next() {
     let mut connection = plain();
     for n in [0, 1, 0] {
         let mut script = Script::new(connection, &APDU);
@@ -291,9 +292,12 @@ fn rule_7_1_an_r_block_when_the_block_is_invalid() {
         (&[0x00, 0x40, 0x02, 0x90, 0x00, 0xD2], 2), // wrong N(S)
         (&[0x00, 0x01, 0x02, 0x90, 0x00, 0x93], 2), // reserved bit of an I-block
         (&[0x00, 0xA0, 0x00, 0xA0], 2),             // bit 6 of an R-block
-        (&[0x00, 0x80, 0x01, 0x00, 0x81], 2),       // R-block with information
-        (&[0x00, 0x90, 0x00, 0x90], 2),             // acknowledges the last block of a command
-        (&[0x00, 0xC4, 0x00, 0xC4], 2),             // unknown S-block
+        (&[0x00, 0x83, 0x00, 0x83], 2),             // reserved error codes of an R-block
+        (&[0x00, 0x93, 0x00, 0x93], 2),
+        (&[0x00, 0x9F, 0x00, 0x9F], 2),
+        (&[0x00, 0x80, 0x01, 0x00, 0x81], 2), // R-block with information
+        (&[0x00, 0x90, 0x00, 0x90], 2),       // acknowledges the last block of a command
+        (&[0x00, 0xC4, 0x00, 0xC4], 2),       // unknown S-block
         (&[0x00, 0xE6, 0x00, 0xE6], 2),
         (&[0x00, 0xC3, 0x00, 0xC3], 2), // S(WTX request) without a value
         (&[0x00, 0xC2, 0x01, 0x00, 0xC3], 2), // S(ABORT request) with one
@@ -534,14 +538,36 @@ fn empty_blocks_do_not_go_on_for_ever() {
     assert!(script.exchange.blocks() <= MAX_BLOCKS);
 }
 
-/// NAD: the card swaps the addresses (ISO/IEC 7816-3 §11.3.2.1).
+/// The card swaps the addresses.
 #[test]
-fn node_addresses() {
-    let mut script = Script::new(plain().with_nad(0xA9), &APDU);
+fn nad_11_3_2_1_is_swapped_by_the_card() {
+    let mut script = Script::new(plain().with_nad(Nad::from_byte(0xA9)), &APDU);
     assert_eq!(script.exchange.block()[0], 0x21, "bits 3 and 7 are not addresses");
     // The host's own is no answer.
     script.raw(&[0x21, 0x00, 0x02, 0x90, 0x00, 0xB3]).out(r(0, 2), &[]);
     script.raw(&[0x12, 0x00, 0x02, 0x90, 0x00, 0x80]).done(&[0x90, 0x00]);
+}
+
+/// Two addresses that are the same are none.
+#[test]
+fn nad_11_3_2_1_equal_addresses_are_reserved() {
+    for byte in [0x00, 0x11, 0x77, 0x88, 0xFF] {
+        assert_eq!(Nad::from_byte(byte), Nad::NONE);
+    }
+    assert_eq!(Nad::from_byte(0x70).swapped().to_byte(), 0x07);
+}
+
+/// A card that answers with other addresses throughout is not merely out of step.
+#[test]
+fn nad_11_3_2_1_wrong_throughout_is_named() {
+    let mut script = Script::new(plain().with_nad(Nad::from_byte(0x21)), &APDU);
+    script.raw(&[0x00, 0x00, 0x02, 0x90, 0x00, 0x92]).out(r(0, 2), &[]);
+    script.raw(&[0x00, 0x00, 0x02, 0x90, 0x00, 0x92]).out(r(0, 2), &[]);
+    script.raw(&[0x00, 0x00, 0x02, 0x90, 0x00, 0x92]);
+    for _ in 0..3 {
+        script.out(Request(Resynch), &[]).raw(&[0x00, 0xE0, 0x00, 0xE0]);
+    }
+    assert!(script.fails(Failure::WrongNad(0x00)).is_dead());
 }
 
 #[test]
@@ -562,6 +588,14 @@ fn resynchronisation_alone() {
     script.out(Request(Resynch), &[]).silence();
     script.out(Request(Resynch), &[]).card(Response(Resynch), &[]);
     script.done(&[]);
+}
+
+/// Rule 2.1: only the I-block that comes next answers; one that has been had is asked for anew.
+#[test]
+fn rule_2_1_an_i_block_with_another_number_is_no_answer() {
+    let mut script = Script::new(plain(), &APDU);
+    script.card(i(0, true), &[1]).out(r(1, 0), &[]).card(i(0, true), &[1]);
+    script.out(r(1, 0), &[]).card(i(1, false), &[0x90, 0]).done(&[1, 0x90, 0]);
 }
 
 /// TB and TC of another protocol, 15 among them, say nothing about T=1.

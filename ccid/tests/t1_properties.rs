@@ -8,7 +8,7 @@ mod t1_card;
 use bytes::Bytes;
 use ccid::ClassDescriptor;
 use ccid::atr::T1Parameters;
-use ccid::t1::{CheckCode, Connection, Exchange, Failure, MAX_REQUESTS, Progress, Received};
+use ccid::t1::{CheckCode, Connection, Exchange, Failure, MAX_REQUESTS, Nad, Progress, Received};
 use proptest::prelude::*;
 use t1_card::{Card, Wish, response_to};
 
@@ -147,7 +147,7 @@ fn command() -> impl Strategy<Value = Vec<u8>> {
 
 fn connection(ifsc: u8, crc: bool, ifsd: u32, auto: bool, nad: u8) -> Connection {
     let parameters = T1Parameters { ifsc, bwi: 4, cwi: 13, crc };
-    Connection::new(parameters, &class(ifsd, auto)).with_nad(nad)
+    Connection::new(parameters, &class(ifsd, auto)).with_nad(Nad::from_byte(nad))
 }
 
 /// The card of a connection: in a reader that has asked for IFSD itself it knows that.

@@ -9,9 +9,9 @@ mod t1_card;
 
 use ccid::error::CardFault;
 use ccid::operation::PowerUp;
-use ccid::t1::{CheckCode, Failure};
+use ccid::t1::{CheckCode, Failure, Nad};
 use ccid::wire::{IccStatus, SlotError};
-use ccid::{Error, Event, Operation, Output};
+use ccid::{Error, Event, Operation, Options, Output};
 use host::{
     A0, A1, APDU, CHARACTER, I0, I1, OK, R0, RESYNCH, RESYNCHED, SLOT, Script, T1_ATR, TPDU,
 };
@@ -35,6 +35,78 @@ fn t1_at_character_level_reads_in_two_steps() {
     script.exchange(&APDU);
     script.sent(0, 3, &I0).data(&A0[..3]);
     script.sent(0, 3, &[]).data(&A0[3..]).gives(&OK);
+}
+
+/// A command and its blocks' information fields, as they go to a card of this ATR.
+fn parts(features: u32, atr: &[u8], command: &[u8]) -> Vec<usize> {
+    let mut script = Script::powered(features, atr);
+    let mut card = Card::new(CheckCode::Lrc, 0, 254, Vec::new());
+    script.exchange(command);
+    let mut parts = Vec::new();
+    let mut rest = Vec::new();
+    while script.reader.poll_event().is_none() {
+        let (_, [_, low, high], block) = script.next_message();
+        if let [nad, _, length, ..] = block[..] {
+            assert_eq!((nad, block.len()), (0x00, 3 + usize::from(length) + 1));
+            parts.push(usize::from(length));
+            rest = card.receive(&block);
+        }
+        let asked = usize::from(u16::from_le_bytes([low, high]));
+        let asked = if asked == 0 { rest.len() } else { asked };
+        let answer: Vec<u8> = rest.drain(..asked).collect();
+        script.data(&answer);
+    }
+    parts
+}
+
+/// What an ATR that says nothing of T=1 stands for: IFSC 32, LRC, no node addresses.
+#[test]
+fn section_11_4_defaults() {
+    let command = [&[0x00, 0xD6, 0x00, 0x00][..], &[0x11; 36]].concat();
+    for features in [TPDU, CHARACTER] {
+        assert_eq!(parts(features, &[0x3B, 0x80, 0x01, 0x81], &command), [32, 8]);
+    }
+}
+
+/// IFSC is TA of the ATR's first T=1 bytes, at both levels; reserved values stand for the default.
+#[test]
+fn section_11_4_2_ifsc_of_the_atr() {
+    let command = [&[0x00, 0xD6, 0x00, 0x00][..], &[0x11; 36]].concat();
+    for features in [TPDU, CHARACTER] {
+        for (ta3, expected) in
+            [(16, &[16, 16, 8][..]), (254, &[40]), (0, &[32, 8]), (255, &[32, 8])]
+        {
+            let atr = [0x3B, 0x80, 0x81, 0x11, ta3, 0x80 ^ 0x81 ^ 0x11 ^ ta3];
+            assert_eq!(parts(features, &atr, &command), expected, "TA(3) {ta3}");
+        }
+    }
+}
+
+/// The node addresses of the options are those of every block, at both levels; an answer that does
+/// not swap them is an invalid block.
+#[test]
+fn nad_11_3_2_1_is_an_option() {
+    let addressed = |block: &[u8], nad: u8| {
+        let [old, rest @ .., check] = block else { panic!("a block") };
+        [&[nad][..], rest, &[check ^ old ^ nad]].concat()
+    };
+    let options = Options { nad: Nad::from_byte(0x21), ..Options::default() };
+    let mut script = Script::with_options(TPDU, &T1_ATR, options);
+    script.exchange(&APDU);
+    script.sent(0, 0, &addressed(&I0, 0x21)).data(&addressed(&A0, 0x21));
+    script.sent(0, 0, &addressed(&R0, 0x21)).data(&addressed(&A0, 0x12)).gives(&OK);
+    script.exchange(&APDU);
+    script.sent(0, 0, &addressed(&I1, 0x21));
+    // So it stays if that is broken off.
+    script.failed(IccStatus::PresentActive, SlotError::HwError).completed().unwrap_err();
+    script.exchange(&APDU);
+    script.sent(0, 0, &addressed(&RESYNCH, 0x21)).data(&addressed(&RESYNCHED, 0x12));
+    script.sent(0, 0, &addressed(&I0, 0x21)).data(&addressed(&A0, 0x12)).gives(&OK);
+    let mut script = Script::with_options(CHARACTER, &T1_ATR, options);
+    script.exchange(&APDU);
+    let answer = addressed(&A0, 0x12);
+    script.sent(0, 3, &addressed(&I0, 0x21)).data(&answer[..3]);
+    script.sent(0, 3, &[]).data(&answer[3..]).gives(&OK);
 }
 
 /// The second step asks for both bytes of a CRC.

@@ -7,6 +7,7 @@
 
 use ccid::atr::{AtrInfo, Check, Convention, InterfaceBytes, MAX_ATR_LEN, Protocol};
 use ccid::descriptor::DESCRIPTOR_LEN;
+use ccid::t1::Nad;
 use ccid::parameters::{FiDi, exchange_time, protocol_data};
 use ccid::{Atr, ClassDescriptor};
 use libfuzzer_sys::fuzz_target;
@@ -88,7 +89,7 @@ fn bounds(info: &AtrInfo) {
         assert_eq!(info.default_protocol(), protocols.first().copied());
     }
     // CCID 1.1 §6.1.7: five bytes for T=0, seven for T=1.
-    assert_eq!(protocol_data(info, Protocol::T0, FiDi::DEFAULT).len(), 5);
-    let data = protocol_data(info, Protocol::T1, FiDi(info.ta1()));
+    assert_eq!(protocol_data(info, Protocol::T0, FiDi::DEFAULT, Nad::NONE).len(), 5);
+    let data = protocol_data(info, Protocol::T1, FiDi(info.ta1()), Nad::NONE);
     assert_eq!((data.len(), data[5]), (7, t1.ifsc));
 }

@@ -13,7 +13,7 @@ mod t1_card;
 
 use ccid::ClassDescriptor;
 use ccid::atr::T1Parameters;
-use ccid::t1::{CheckCode, Connection, Exchange, Failure, Progress, Received};
+use ccid::t1::{CheckCode, Connection, Exchange, Failure, Nad, Progress, Received};
 use libfuzzer_sys::fuzz_target;
 use t1_card::{Card, Wish, response_to};
 
@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let ifsc = (*ifsc).clamp(1, 254);
     let parameters = T1Parameters { ifsc, bwi: 4, cwi: 13, crc: flags & 1 != 0 };
-    let connection = Connection::new(parameters, &class(*ifsd, flags & 2 != 0)).with_nad(*nad);
+    let connection = Connection::new(parameters, &class(*ifsd, flags & 2 != 0)).with_nad(Nad::from_byte(*nad));
     let mut command = vec![0x00, 0xB0, *p1 & 0x0F, *p2];
     command.resize(4 + usize::from(*lc), *lc);
     let exchange = if flags & 4 == 0 {

@@ -14,6 +14,7 @@ use crate::error::{Breach, Error, Sent, Unsupported};
 use crate::operation::{Output, PowerUp};
 use crate::parameters::{FiDi, Speeds, protocol_data};
 use crate::quirk::{Flags, correct_card};
+use crate::t1::Nad;
 use crate::wire::{Command, LevelParameter, PowerSelect, Response, SlotError};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -66,6 +67,7 @@ pub(crate) struct Negotiation {
     protocol: Protocol,
     class: ClassDescriptor,
     flags: Flags,
+    nad: Nad,
     rates: Vec<u32>,
     power: PowerPlan,
     atr: AtrInfo,
@@ -101,6 +103,7 @@ impl Negotiation {
             protocol,
             class: *setting.class,
             flags: setting.behaviour.flags,
+            nad: setting.options.nad,
             rates: setting.rates.to_vec(),
             power: PowerPlan::new(setting),
             atr: atr.clone(),
@@ -199,7 +202,7 @@ impl Negotiation {
     }
 
     fn parameters(&self, fi_di: FiDi, after_pps: bool) -> Phase {
-        let data = protocol_data(&self.atr, self.protocol, fi_di);
+        let data = protocol_data(&self.atr, self.protocol, fi_di, self.nad);
         Phase::Parameters { data, fi_di, after_pps }
     }
 

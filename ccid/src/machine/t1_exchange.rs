@@ -168,7 +168,7 @@ fn connection(setting: &Setting<'_>) -> Connection {
     setting.t1.unwrap_or_else(|| {
         let default = T1Parameters { ifsc: 32, bwi: 4, cwi: 13, crc: false };
         let parameters = setting.atr.map_or(default, AtrInfo::t1_parameters);
-        Connection::new(parameters, setting.class)
+        Connection::new(parameters, setting.class).with_nad(setting.options.nad)
     })
 }
 

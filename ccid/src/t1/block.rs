@@ -57,6 +57,35 @@ fn crc(bytes: &[u8]) -> u16 {
     })
 }
 
+/// The node addresses in a block of the host's: the host's own in bits 0 to 2, the card's in bits 4
+/// to 6 (ISO/IEC 7816-3 §11.3.2.1). The card's blocks have them the other way round.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Nad(u8);
+
+impl Nad {
+    /// 00h: node addresses are not used.
+    pub const NONE: Self = Self(0);
+
+    /// From NAD as a byte. Bits 3 and 7 are no addresses and are dropped (once, they were about
+    /// programming voltage); two addresses that are equal and not 0 are reserved, and give
+    /// [`NONE`](Self::NONE).
+    pub const fn from_byte(byte: u8) -> Self {
+        let (source, destination) = (byte & 0x07, byte >> 4 & 0x07);
+        if source == destination { Self::NONE } else { Self(byte & 0x77) }
+    }
+
+    /// The byte.
+    pub const fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    /// From the other end.
+    #[must_use]
+    pub const fn swapped(self) -> Self {
+        Self(self.0.rotate_left(4))
+    }
+}
+
 /// What an S-block is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Supervisory {
@@ -84,7 +113,7 @@ pub enum Pcb {
     R {
         /// N(R), 0 or 1: the I-block that is expected.
         nr: u8,
-        /// 0: free of error; 1: wrong check code or parity; 2: another error.
+        /// 0: free of error; 1: wrong check code or parity; 2: another error. The rest are reserved.
         error: u8,
     },
     /// An S-block that asks.
@@ -100,9 +129,7 @@ impl Pcb {
             0x00..=0x7F if byte & 0x1F == 0 => {
                 Some(Self::I { ns: byte >> 6 & 1, more: byte & 0x20 != 0 })
             }
-            0x80..=0xBF if byte & 0x20 == 0 => {
-                Some(Self::R { nr: byte >> 4 & 1, error: byte & 0x0F })
-            }
+            0x80..=0x82 | 0x90..=0x92 => Some(Self::R { nr: byte >> 4 & 1, error: byte & 0x0F }),
             0xC0 => Some(Self::Request(Supervisory::Resynch)),
             0xC1 => Some(Self::Request(Supervisory::Ifs)),
             0xC2 => Some(Self::Request(Supervisory::Abort)),
@@ -253,8 +280,8 @@ mod tests {
                 known += 1;
             }
         }
-        // I: N(S), M; R: N(R), four error bits; S: four kinds, asked and answered.
-        assert_eq!(known, 4 + 32 + 8);
+        // I: N(S), M; R: N(R), three error codes; S: four kinds, asked and answered.
+        assert_eq!(known, 4 + 6 + 8);
     }
 
     #[test]

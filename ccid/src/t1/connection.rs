@@ -1,6 +1,6 @@
 //! What host and card have in common from one exchange to the next.
 
-use super::block::{CheckCode, MAX_INFORMATION, PROLOGUE_LEN};
+use super::block::{CheckCode, MAX_INFORMATION, Nad, PROLOGUE_LEN};
 use crate::atr::T1Parameters;
 use crate::descriptor::{ClassDescriptor, Features};
 
@@ -31,7 +31,7 @@ enum Ifsd {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connection {
     check: CheckCode,
-    nad: u8,
+    nad: Nad,
     /// N(S) of the next I-block.
     pub(super) ns: u8,
     /// N(S) that the card's next I-block must have.
@@ -61,7 +61,7 @@ impl Connection {
         let ask = !class.features.contains(Features::AUTO_IFSD) && ifsd > DEFAULT_IFS;
         Self {
             check,
-            nad: 0,
+            nad: Nad::NONE,
             ns: 0,
             nr: 0,
             ifsc: parameters.ifsc,
@@ -73,21 +73,20 @@ impl Connection {
         }
     }
 
-    /// The same with node addresses (ISO/IEC 7816-3 §11.3.2.1): the host's own, 0 to 7, in bits 0
-    /// to 2 of `nad`, the card's in bits 4 to 6. The other two bits are dropped. 0 by default.
+    /// The same with node addresses; none by default.
     #[must_use]
-    pub fn with_nad(self, nad: u8) -> Self {
-        Self { nad: nad & 0x77, ..self }
+    pub fn with_nad(self, nad: Nad) -> Self {
+        Self { nad, ..self }
     }
 
     /// NAD of the host's blocks.
     pub fn nad(&self) -> u8 {
-        self.nad
+        self.nad.to_byte()
     }
 
-    /// NAD of the card's blocks: the nibbles swapped.
+    /// NAD of the card's blocks: the addresses swapped.
     pub fn card_nad(&self) -> u8 {
-        self.nad.rotate_left(4)
+        self.nad.swapped().to_byte()
     }
 
     /// The check code in use.

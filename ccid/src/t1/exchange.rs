@@ -61,6 +61,9 @@ pub enum Failure {
     /// Valid blocks do not come through, or do not fit together, and S(RESYNCH) has not helped.
     /// The card must be reset.
     OutOfStep,
+    /// All the card says comes with this NAD, and not with the addresses it is spoken to by (see
+    /// [`Nad`](super::Nad)). The card must be reset.
+    WrongNad(u8),
     /// An earlier exchange has failed for good, and the card has not been reset since.
     Dead,
     /// The card has broken the command off by S(ABORT request) and said nothing else.
@@ -74,6 +77,9 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::WrongNad(nad) => {
+                return write!(f, "the card answers with NAD {nad:02X}h and must be reset");
+            }
             Self::Mute => "the card has fallen silent and must be reset",
             Self::OutOfStep => "the card could not be resynchronised and must be reset",
             Self::Dead => "the card was given up before and must be reset",
@@ -135,6 +141,8 @@ pub struct Exchange {
     resynchs: u8,
     /// Something has come since the first S(RESYNCH request).
     heard: bool,
+    /// What came last was a good block but for this NAD.
+    wrong_nad: Option<u8>,
     requests: u16,
     blocks: u32,
 }
@@ -169,6 +177,7 @@ impl Exchange {
             failures: 0,
             resynchs: 0,
             heard: false,
+            wrong_nad: None,
             requests: 0,
             blocks: 0,
         };
@@ -214,6 +223,7 @@ impl Exchange {
     pub fn received(&mut self, received: Received<'_>) -> Progress {
         self.multiplier = 0;
         self.heard |= received != Received::Nothing;
+        self.wrong_nad = None;
         let fault = match received {
             Received::Block(bytes) => {
                 let connection = &self.connection;
@@ -222,6 +232,9 @@ impl Exchange {
                     Err(BlockError::WrongCheckCode) => Fault::Transmission,
                     Err(error) => {
                         debug!("invalid block: {error}");
+                        if let BlockError::WrongNad(nad) = error {
+                            self.wrong_nad = Some(nad);
+                        }
                         Fault::Block
                     }
                 }
@@ -396,7 +409,11 @@ impl Exchange {
             self.heard = false;
         }
         if self.resynchs >= MAX_RESYNCHS {
-            let failure = if self.heard { Failure::OutOfStep } else { Failure::Mute };
+            let failure = match self.wrong_nad {
+                Some(nad) => Failure::WrongNad(nad),
+                None if self.heard => Failure::OutOfStep,
+                None => Failure::Mute,
+            };
             return self.done(Standing::Dead, Err(failure));
         }
         self.resynchs += 1;

@@ -12,6 +12,6 @@ pub mod block;
 mod connection;
 mod exchange;
 
-pub use block::{Block, BlockError, CheckCode, Pcb, Supervisory};
+pub use block::{Block, BlockError, CheckCode, Nad, Pcb, Supervisory};
 pub use connection::Connection;
 pub use exchange::{Exchange, Failure, MAX_BLOCKS, MAX_REQUESTS, Progress, Received};

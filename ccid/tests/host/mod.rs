@@ -55,8 +55,12 @@ pub(crate) struct Script {
 impl Script {
     /// With a card, known and powered.
     pub(crate) fn powered(features: u32, atr: &[u8]) -> Self {
+        Self::with_options(features, atr, Options::default())
+    }
+
+    pub(crate) fn with_options(features: u32, atr: &[u8], options: Options) -> Self {
         let now = Instant::from_millis(1000);
-        let reader = Reader::new(class(features), Options::default(), now);
+        let reader = Reader::new(class(features), options, now);
         let mut script = Self { reader, now, atr: atr.to_vec(), seq: Seq(0) };
         script.command(0x65);
         script.status(Status::success(IccStatus::PresentInactive));
