@@ -138,8 +138,26 @@ impl Card {
     /// # Errors
     /// As [`transmit`](Self::transmit).
     pub fn transmit_owned(&self, command: &[u8], limit: Option<Duration>) -> Result<Bytes, Error> {
+        self.exchange(Operation::Exchange(Bytes::copy_from_slice(command)), limit)
+    }
+
+    /// The same to the whole response: what 61xx and 6Cxx ask for is done, and with T=0 an APDU of
+    /// any case goes as the TPDUs it takes, but for those of more than 255 bytes of data (see
+    /// [`ccid::completion`]). PC/SC leaves that to its callers; so does [`transmit`](Self::transmit).
+    /// `limit` is for all commands together.
+    ///
+    /// # Errors
+    /// As [`transmit`](Self::transmit).
+    pub fn transmit_complete(
+        &self,
+        command: &[u8],
+        limit: Option<Duration>,
+    ) -> Result<Bytes, Error> {
+        self.exchange(Operation::ExchangeComplete(Bytes::copy_from_slice(command)), limit)
+    }
+
+    fn exchange(&self, operation: Operation, limit: Option<Duration>) -> Result<Bytes, Error> {
         let (call, slot) = self.enter()?;
-        let operation = Operation::Exchange(Bytes::copy_from_slice(command));
         match call.command(slot, operation, limit) {
             Ok(Output::Data(data)) => Ok(data),
             Ok(_) => Err(Error::InternalError),

@@ -18,14 +18,9 @@ fn echo(length: usize, first: u8) -> (Vec<u8>, Vec<u8>) {
     (command, [&data[..], &[0x90, 0x00]].concat())
 }
 
-/// Exchanges an APDU; where the caller sees the T=0 TPDUs, it fetches what 61xx announces.
+/// Exchanges an APDU; at the levels where T=0's TPDUs show, with what they ask for.
 fn exchange(card: &Card, command: &[u8]) -> Result<Bytes, Error> {
-    let mut response = card.transmit_owned(command, None)?.to_vec();
-    while let [.., 0x61, length] = response[..] {
-        response.truncate(response.len() - 2);
-        response.extend(card.transmit_owned(&[0x00, 0xC0, 0x00, 0x00, length], None)?);
-    }
-    Ok(response.into())
+    card.transmit_complete(command, None)
 }
 
 /// Names of presets that begin so.

@@ -8,6 +8,7 @@
 //! * [`descriptor`]: the class descriptor and what follows from it.
 //! * [`atr`], [`parameters`]: what a card says of itself, and what a reader is told of it.
 //! * [`t1`]: T=1, for readers that leave it to the host.
+//! * [`completion`]: what status words 61xx and 6Cxx ask for.
 //! * [`pin`]: PIN entry at the reader.
 //! * [`quirk`]: what is known of particular readers.
 //! * [`iccd`]: smart-card chips with USB of their own, made to look like readers.
@@ -22,6 +23,7 @@
 extern crate alloc;
 
 pub mod atr;
+pub mod completion;
 pub mod descriptor;
 pub mod error;
 pub mod iccd;

@@ -40,6 +40,11 @@ pub enum Operation {
     /// Exchanges a command APDU for its response. Gives [`Output::Data`]: data and SW1 SW2. With
     /// T=0 at TPDU and character level, one TPDU: 61xx and 6Cxx are the caller's.
     Exchange(Bytes),
+    /// The same to its whole response, with what 61xx and 6Cxx ask for; at TPDU and character level
+    /// of T=0, APDUs of any case but those that take ENVELOPE (see
+    /// [`Completion`](crate::completion::Completion)). Cancelled or timed out in between, it ends as
+    /// that, without what there is of the response.
+    ExchangeComplete(Bytes),
     /// A manufacturer's command to the reader. Gives [`Output::Data`].
     Escape(Bytes),
     /// PIN entry on the reader (CCID 1.1 §6.1.11). Gives [`Output::Data`]: what the card, or the
@@ -89,6 +94,7 @@ impl fmt::Debug for Operation {
             Self::Status => f.write_str("Status"),
             Self::SetProtocol(protocol) => write!(f, "SetProtocol({protocol})"),
             Self::Exchange(data) => write!(f, "Exchange({} bytes)", data.len()),
+            Self::ExchangeComplete(data) => write!(f, "ExchangeComplete({} bytes)", data.len()),
             Self::Escape(data) => write!(f, "Escape({} bytes)", data.len()),
             Self::Secure { entry, .. } => write!(f, "Secure({entry:?})"),
             Self::GetParameters => f.write_str("GetParameters"),

@@ -11,7 +11,8 @@ mod t0_character;
 mod t1_exchange;
 
 use crate::atr::{AtrInfo, Protocol};
-use crate::descriptor::ClassDescriptor;
+use crate::completion::Completion;
+use crate::descriptor::{ClassDescriptor, ExchangeLevel};
 use crate::error::{Breach, Error, Sent};
 use crate::operation::{Operation, Output};
 use crate::parameters::FiDi;
@@ -19,6 +20,7 @@ use crate::quirk::Behaviour;
 use crate::reader::Options;
 use crate::t1;
 use crate::wire::{Command, IccStatus, PowerSelect, Response, SlotError};
+use bytes::Bytes;
 use core::time::Duration;
 
 use exchange::Exchange;
@@ -100,6 +102,21 @@ impl Machine {
             }
             other => Simple::new(other, setting).map(Self::Simple),
         }
+    }
+
+    /// The machine of the first command of `command`, and what comes after that.
+    pub(crate) fn completing(
+        command: &Bytes,
+        setting: &Setting<'_>,
+    ) -> Result<(Self, Completion), Error> {
+        let level = setting.class.exchange_level();
+        let apdu = matches!(level, ExchangeLevel::ShortApdu | ExchangeLevel::ExtendedApdu);
+        let completion = match setting.protocol.unwrap_or(Protocol::T0) {
+            Protocol::T0 if !apdu => Completion::over_t0(command.clone())?,
+            _ => Completion::new(command.clone()),
+        };
+        let machine = exchange::machine(completion.command(), setting)?;
+        Ok((machine, completion))
     }
 
     /// The command to be sent now.

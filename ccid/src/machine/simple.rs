@@ -63,6 +63,7 @@ impl Simple {
             Operation::PowerOn(_)
             | Operation::SetProtocol(_)
             | Operation::Exchange(_)
+            | Operation::ExchangeComplete(_)
             | Operation::Secure { .. } => {
                 return Err(Err(Error::InvalidCommand));
             }

@@ -389,14 +389,18 @@ fn answer_of(
     slot: crate::wire::Slot,
     response: Result<Response<'_>, WireError>,
 ) -> Option<Result<Output, Error>> {
-    let (work, _) = aborting.work.as_mut()?;
+    let (work, reason) = aborting.work.as_mut()?;
     let sent = flight.sent(slot);
     let response = check(sent, flight.expected, response).ok()?;
     if response.status().slot_error() == Some(SlotError::CmdAborted) {
         return None;
     }
     match work.machine.answer(sent, &response) {
-        Step::Done(result @ Ok(_)) => Some(result),
+        Step::Done(Ok(output)) => match work.completed(output) {
+            Ok(output) => Some(Ok(output)),
+            // The rest of it is not fetched any more; the card is as after any answer.
+            Err(_) => Some(Err(error_of(*reason, sent))),
+        },
         // A failure after the Abort has gone out is the Abort's doing as far as anyone can tell,
         // except that the card is gone.
         Step::Done(Err(Error::NoCard)) => Some(Err(Error::NoCard)),

@@ -11,6 +11,7 @@ mod resynch;
 mod timeout;
 
 use crate::atr::{Atr, AtrInfo, Protocol};
+use crate::completion::{Completion, Next};
 use crate::error::{Breach, Error, Sent};
 use crate::machine::{CardAfter, Machine, Setting, Step};
 use crate::operation::{Operation, OperationId, Output};
@@ -132,6 +133,8 @@ pub(crate) struct Work {
     purpose: Purpose,
     effect: Effect,
     machine: Machine,
+    /// What follows from the response, if that is not left to the caller.
+    completion: Option<Completion>,
     /// It ends by then, whatever the reader asks for.
     limit: Instant,
     /// To end as cancelled before its next command.
@@ -144,7 +147,27 @@ pub(crate) struct Work {
 
 impl Work {
     fn new(purpose: Purpose, effect: Effect, machine: Machine, limit: Instant) -> Self {
-        Self { purpose, effect, machine, limit, cancelled: false, commands: 0, busy_since: None }
+        Self {
+            purpose,
+            effect,
+            machine,
+            completion: None,
+            limit,
+            cancelled: false,
+            commands: 0,
+            busy_since: None,
+        }
+    }
+
+    /// What a response makes of the work: its end, or another command.
+    fn completed(&mut self, output: Output) -> Result<Output, Bytes> {
+        match (&mut self.completion, output) {
+            (Some(completion), Output::Data(response)) => match completion.answered(&response) {
+                Next::Send(command) => Err(command),
+                Next::Done(response) => Ok(Output::Data(response)),
+            },
+            (_, output) => Ok(output),
+        }
     }
 }
 
@@ -287,8 +310,15 @@ impl SlotMachine {
             let sent = Sent { message_type: 0, slot: self.slot, seq: Seq(0) };
             return self.finish(purpose, effect, Err(Error::Timeout(sent)), shared, now);
         }
-        match Machine::new(operation, &self.setting(shared)) {
-            Ok(machine) => {
+        let setting = self.setting(shared);
+        let machine = match operation {
+            Operation::ExchangeComplete(command) => Machine::completing(command, &setting)
+                .map(|(machine, completion)| (machine, Some(completion)))
+                .map_err(Err),
+            other => Machine::new(other, &setting).map(|machine| (machine, None)),
+        };
+        match machine {
+            Ok((machine, completion)) => {
                 match (&effect, &mut self.card) {
                     (Effect::PowerOn(_), card) => *card = Card::Off,
                     // Whatever becomes of it, another PPS needs a reset.
@@ -299,7 +329,7 @@ impl SlotMachine {
                     }
                     _ => {}
                 }
-                let work = Work::new(purpose, effect, machine, limit);
+                let work = Work { completion, ..Work::new(purpose, effect, machine, limit) };
                 match operation {
                     Operation::Secure { entry, .. } if !entry.pause().is_zero() => {
                         let at = (now + entry.pause()).min(limit);
@@ -446,7 +476,23 @@ impl SlotMachine {
         match step {
             Step::Send if work.cancelled => self.end(work, Err(Error::Cancelled), shared, now),
             Step::Send => self.send(work, shared, now),
-            Step::Done(result) => self.end(work, result, shared, now),
+            Step::Done(Ok(output)) => match work.completed(output) {
+                Ok(output) => self.end(work, Ok(output), shared, now),
+                Err(command) => self.go_on(work, command, shared, now),
+            },
+            Step::Done(error) => self.end(work, error, shared, now),
+        }
+    }
+
+    /// The operation goes on with another command to the card.
+    fn go_on(&mut self, mut work: Work, command: Bytes, shared: &mut Shared, now: Instant) {
+        match Machine::new(&Operation::Exchange(command), &self.setting(shared)) {
+            Ok(machine) => {
+                work.machine = machine;
+                work.busy_since = None;
+                self.send(work, shared, now);
+            }
+            Err(result) => self.end(work, result, shared, now),
         }
     }
 

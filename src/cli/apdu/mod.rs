@@ -162,12 +162,12 @@ impl<'a> Talk<'a> {
         let response = exchange.response();
         let ins = command.get(1).copied().unwrap_or_default();
         if self.out.is_json() {
-            self.done.push(describe(&exchange, command, &response, began.elapsed()));
+            self.done.push(describe(&exchange, command, response, began.elapsed()));
         } else {
-            writeln!(self.out, "{}", Spaced(&response))?;
-            write_meaning(self.out, &response, ins)?;
+            writeln!(self.out, "{}", Spaced(response))?;
+            write_meaning(self.out, response, ins)?;
         }
-        match StatusWord::of(&response) {
+        match StatusWord::of(response) {
             Some(word) if self.options.check && !word.is_success() => {
                 let meaning = word.meaning(ins);
                 Err(Failure::failed(format!("the card answered {:04X}: {meaning}", word.0)))

@@ -130,7 +130,7 @@ fn exchange(
         let response = response.map_err(|error| Failure::of_exchange(error, &reader.text, None))?;
         next = exchange.answered(command, &response);
     }
-    story.exchange(name, command, &exchange.response())
+    story.exchange(name, command, exchange.response())
 }
 
 /// Starts the command that never ends on a thread, and cancels the context from here.
