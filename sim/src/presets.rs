@@ -210,6 +210,10 @@ const LINE: &[Preset] = presets! {
         tpdu(FileCard::t1().pace(0xB0, WTX_FOR_EVER));
     "t1-silent", "t1-tpdu with a card that falls silent on READ BINARY",
         tpdu(FileCard::t1().pace(0xB0, Pace::Mute));
+    "pinpad-tpdu", "a PIN pad that nobody touches, TPDU level with a T=1 card",
+        tpdu(FileCard::t1()).pin_support(PinSupport::VERIFY | PinSupport::MODIFY);
+    "pinpad-tpdu-wtx", "pinpad-tpdu with a card that asks for twice its waiting time on VERIFY",
+        tpdu(FileCard::t1().pace(0x20, WTX_ONCE)).pin_support(PinSupport::VERIFY);
     "t0-character", "character level with a T=0 card",
         characters(FileCard::t0());
     "t0-character-one", "character level with a T=0 card that takes and gives byte by byte, with NULLs",
@@ -280,6 +284,8 @@ const LINE_FEATURES: Features = Features::AUTO_PARAMETERS_FROM_ATR
     .union(Features::AUTO_BAUD_RATE);
 
 const WTX: Pace = Pace::Extend { periods: 5, period: Duration::from_secs(2), multiplier: 2 };
+const WTX_ONCE: Pace =
+    Pace::Extend { periods: 1, period: Duration::from_millis(500), multiplier: 2 };
 const WTX_FOR_EVER: Pace =
     Pace::ExtendForEver { period: Duration::from_millis(200), multiplier: 1 };
 

@@ -21,8 +21,8 @@ pub use files::FileSystem;
 pub(crate) use line_card::TAKES_DATA;
 pub use line_card::{LineCard, PpsBehaviour};
 pub use t0::Acknowledge;
-pub(crate) use t1::ifs_request;
 pub use t1::{Fault, Faults};
+pub(crate) use t1::{ifs_request, t1_block};
 
 use bytes::Bytes;
 use ccid::descriptor::Voltages;

@@ -54,8 +54,8 @@ pub(super) fn bad_field(offset: u8) -> SlotError {
 
 /// Offset of dwLength.
 pub(super) const DW_LENGTH: u8 = 1;
-/// Offset of bPowerSelect, bProtocolNum, bClockCommand.
-const FIRST_SPECIFIC: u8 = 7;
+/// Offset of bPowerSelect, bProtocolNum, bClockCommand, bFunction.
+pub(super) const FIRST_SPECIFIC: u8 = 7;
 /// Offset of the data.
 const DATA: u8 = 10;
 /// RDR_to_PC_SlotStatus.
@@ -117,12 +117,13 @@ impl Reader {
             Command::SetDataRateAndClockFrequency { clock_frequency, data_rate } => {
                 self.rates(slot, clock_frequency, data_rate)
             }
-            // Mechanical, and what is left out above.
+            Command::Mechanical { function } => self.mechanical(slot, function),
+            // What is left out above.
             _ => not_supported.into(),
         }
     }
 
-    fn slot_status(&mut self, slot: Slot) -> Outcome {
+    pub(super) fn slot_status(&mut self, slot: Slot) -> Outcome {
         let status = self.slot(slot).map(|state| (state.success(), state.clock_status()));
         let (status, clock) =
             status.unwrap_or((Status::success(IccStatus::NotPresent), ClockStatus::Stopped));
@@ -286,10 +287,15 @@ impl Reader {
     }
 
     /// The reader's own commands: 01h answers what follows, 02h the name of its firmware, 03h
-    /// nothing after so many milliseconds (two bytes, the high one first), 04h never.
+    /// nothing after so many milliseconds (two bytes, the high one first), 04h never; and those it was
+    /// made with.
     fn escape(&mut self, slot: Slot, data: &[u8]) -> Outcome {
         let now = self.clock;
         let at_once = |data| Outcome::Running(Work::Escape(Some(now), data));
+        let known = self.config.escapes.iter().find(|(command, _)| command == data);
+        if let Some((_, answer)) = known {
+            return at_once(answer.clone());
+        }
         match *data {
             [0x01, ref rest @ ..] => at_once(Bytes::copy_from_slice(rest)),
             [0x02] => at_once(Bytes::copy_from_slice(self.config.firmware.as_bytes())),

@@ -3,8 +3,11 @@
 use super::hardware::{Action, Key, Timeline};
 use super::{Reader, describe, hardware};
 use crate::Card;
+use bytes::Bytes;
 use ccid::Slot;
-use ccid::descriptor::{ClassDescriptor, Features, PinSupport, ReaderProtocols, Voltages};
+use ccid::descriptor::{
+    ClassDescriptor, Features, Mechanical, PinSupport, ReaderProtocols, Voltages,
+};
 use std::time::Duration;
 
 /// How much of the card protocol the reader does (CCID 1.1 §3.2).
@@ -111,6 +114,8 @@ pub(super) struct Config {
     pub(super) max_packet: u16,
     pub(super) zero_length_packets: bool,
     pub(super) firmware: String,
+    /// Further escape commands and their answers.
+    pub(super) escapes: Vec<(Bytes, Bytes)>,
     pub(super) abort: AbortBehaviour,
     pub(super) pending_answer: PendingAnswer,
     pub(super) on_removal: OnRemoval,
@@ -160,7 +165,7 @@ impl ReaderBuilder {
             num_data_rates_supported: 0,
             max_ifsd: 254,
             synch_protocols: 0,
-            mechanical: ccid::descriptor::Mechanical::empty(),
+            mechanical: Mechanical::empty(),
             features: Features::empty(),
             max_ccid_message_length: 0,
             class_get_response: 0xFF,
@@ -184,6 +189,7 @@ impl ReaderBuilder {
             max_packet: 64,
             zero_length_packets: true,
             firmware: "scard-sim 1".into(),
+            escapes: Vec::new(),
             abort: AbortBehaviour::Conforming,
             pending_answer: PendingAnswer::BeforeSlotStatus,
             on_removal: OnRemoval::Answers,
@@ -383,6 +389,21 @@ impl ReaderBuilder {
     #[must_use]
     pub fn firmware(mut self, name: &str) -> Self {
         self.config.firmware = name.into();
+        self
+    }
+
+    /// An escape command that it knows besides, and what it answers.
+    #[must_use]
+    pub fn escape(mut self, command: &[u8], answer: &[u8]) -> Self {
+        let (command, answer) = (Bytes::copy_from_slice(command), Bytes::copy_from_slice(answer));
+        self.config.escapes.push((command, answer));
+        self
+    }
+
+    /// What it can do with a card by itself (dwMechanical); none.
+    #[must_use]
+    pub fn mechanical(mut self, mechanical: Mechanical) -> Self {
+        self.config.class.mechanical = mechanical;
         self
     }
 

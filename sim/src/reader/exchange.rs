@@ -92,7 +92,8 @@ impl Reader {
             return self.status_of(slot, SlotError::IccMute).into();
         };
         let begun = match (self.config.level, protocol) {
-            // An APDU, of a PIN entry, is neither a block nor characters.
+            // An APDU, of a PIN entry, is no characters: the specification has no PIN entry at
+            // character level. Blocks do not come here.
             (_, None) | (Level::Tpdu, Some(Protocol::T1)) | (Level::Character, _) => {
                 return self.status_of(slot, SlotError::IccProtocolNotSupported).into();
             }

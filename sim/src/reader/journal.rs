@@ -154,6 +154,8 @@ pub enum Rule {
     RateOfReader,
     /// bBWI is the multiplier of the card's last S(WTX request) if it is being answered, else 0 or 1.
     BlockWaitingTime,
+    /// bTeoPrologue of a PIN entry is that of an I-block that is not chained, where the host speaks T=1.
+    PrologueOfPin,
     /// S(IFS request) asks for no more than dwMaxIFSD.
     IfsdOfReader,
     /// What went to the card was wrong.
@@ -222,6 +224,7 @@ impl fmt::Display for Rule {
             Self::ProtocolNeverAgreed => "the protocol is not the one that the card speaks",
             Self::RateOfReader => "Fi and Di that the reader cannot do",
             Self::BlockWaitingTime => "bBWI is not what the card has asked for",
+            Self::PrologueOfPin => "bTeoPrologue of no unchained I-block",
             Self::IfsdOfReader => "S(IFS request) for more than dwMaxIFSD",
             Self::Contacts(misuse) => return misuse.fmt(f),
             Self::RequestValue => "bad wValue",

@@ -12,6 +12,7 @@ mod exchange;
 mod hardware;
 pub(crate) mod journal;
 mod line;
+mod mechanical;
 mod parameters;
 mod pin;
 mod pin_block;
@@ -107,14 +108,19 @@ impl Reader {
         reader
     }
 
-    /// Puts a card into a slot; the one that was in it is taken out first and given back. A slot
-    /// that does not exist gives `card` back.
+    /// Puts a card into a slot; the one that was in it, or has been ejected and not taken, is taken
+    /// out first and given back. A slot that does not exist, or whose card is locked, gives `card`
+    /// back.
     pub fn insert(&mut self, slot: Slot, card: impl Card + 'static) -> Option<Box<dyn Card>> {
         self.insert_boxed(slot, Box::new(card))
     }
 
     fn insert_boxed(&mut self, slot: Slot, mut card: Box<dyn Card>) -> Option<Box<dyn Card>> {
-        let before = self.remove(slot);
+        let ejected = self.take_ejected(slot);
+        let before = ejected.or_else(|| self.remove(slot));
+        if self.has_card(slot) {
+            return Some(card);
+        }
         if self.config.level.is_line() && card.contacts().is_none() {
             card = Box::new(LineCard::new(card));
         }
@@ -125,10 +131,13 @@ impl Reader {
         before
     }
 
-    /// Takes the card out of a slot. A command it is working on fails or is lost, as the reader is
-    /// made.
+    /// Takes the card out of a slot, unless the host has locked it. A command it is working on fails
+    /// or is lost, as the reader is made.
     pub fn remove(&mut self, slot: Slot) -> Option<Box<dyn Card>> {
         let state = self.slots.get_mut(usize::from(slot.0))?;
+        if state.settings.locked {
+            return None;
+        }
         let mut card = state.take_card()?;
         card.power_off();
         state.changed = true;

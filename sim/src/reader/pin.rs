@@ -2,16 +2,21 @@
 
 use super::Reader;
 use super::commands::{Outcome, bad_field};
+use super::config::Level;
 use super::hardware::Key;
 use super::journal::Rule;
 use super::pin_block::{AT_KEY, AT_MAXIMUM, AT_TIMEOUT, PinOperation};
-use super::slot::{Contents, Work};
+use super::slot::{Contents, SlotState, Work};
+use crate::card::{Protocol, t1_block};
 use ccid::descriptor::PinSupport;
 use ccid::wire::{LevelParameter, SlotError};
 use ccid::{Instant, Seq, Slot};
 
 /// Offset in the message of wLevelParameter.
 const LEVEL_PARAMETER: u8 = 8;
+/// N(S) of an I-block's PCB, all else of which is 0 if the block is not chained.
+const SEQUENCE_BIT: u8 = 0x40;
+
 impl Reader {
     pub(super) fn secure(
         &mut self,
@@ -79,11 +84,31 @@ impl Reader {
             Entry::GoesOn => {}
             Entry::Failed(error) => self.fail_running(slot, error),
             Entry::Complete(apdu) => {
+                let prologue = entry.operation.prologue;
                 running.work = Work::Stopped;
-                let outcome = self.exchange(slot, seq, &apdu);
+                let outcome = match self.config.level {
+                    Level::Tpdu => self.pin_tpdu(slot, seq, prologue, &apdu),
+                    _ => self.exchange(slot, seq, &apdu),
+                };
                 self.goes_on(slot, seq, outcome);
             }
         }
+    }
+
+    /// The command with the PIN, where the host speaks the card's protocol: with T=1 in the block
+    /// whose prologue the host has given, but for its length.
+    fn pin_tpdu(&mut self, slot: Slot, seq: Seq, prologue: [u8; 3], apdu: &[u8]) -> Outcome {
+        let activated = self.slot(slot).and_then(SlotState::activated);
+        let crc = match activated.map(|activated| (activated.protocol, activated.parameters)) {
+            Some((Some(Protocol::T1), parameters)) => parameters.crc(),
+            _ => return self.exchange(slot, seq, apdu),
+        };
+        let [nad, pcb, _] = prologue;
+        if pcb & !SEQUENCE_BIT != 0 {
+            self.violation(Some((slot, seq)), Rule::PrologueOfPin);
+        }
+        let block = t1_block(nad, pcb, apdu, crc);
+        self.block(slot, seq, 0, &block)
     }
 }
 

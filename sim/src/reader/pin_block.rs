@@ -27,6 +27,8 @@ struct Entries<'a> {
     validation: u8,
     places: Vec<usize>,
     confirm: bool,
+    /// bTeoPrologue.
+    prologue: [u8; 3],
     /// abPINApdu.
     template: &'a [u8],
 }
@@ -34,12 +36,12 @@ struct Entries<'a> {
 impl<'a> Entries<'a> {
     /// From wPINMaxExtraDigit on.
     fn verification(fields: &'a [u8]) -> Result<Self, u8> {
-        // bNumberMessage, wLangId, bMsgIndex and bTeoPrologue are for a display, and for T=1
-        // blocks made by the host.
-        let (&[maximum, minimum, validation, _, _, _, _, _, _, _], template) =
+        // bNumberMessage, wLangId and bMsgIndex are for a display.
+        let (&[maximum, minimum, validation, _, _, _, _, nad, pcb, len], template) =
             fields.split_first_chunk().ok_or(DW_LENGTH)?;
-        let places = vec![0];
-        let entries = Self { maximum, minimum, validation, places, confirm: false, template };
+        let (places, prologue) = (vec![0], [nad, pcb, len]);
+        let confirm = false;
+        let entries = Self { maximum, minimum, validation, places, confirm, prologue, template };
         entries.checked(PIN_OPERATION + 5, PIN_OPERATION + 7)
     }
 
@@ -55,11 +57,12 @@ impl<'a> Entries<'a> {
             3 | 0xFF => 2,
             _ => return Err(PIN_OPERATION + 11),
         };
-        let template = rest.get(indexes + 3..).ok_or(DW_LENGTH)?;
+        let rest = rest.get(indexes..).ok_or(DW_LENGTH)?;
+        let (&prologue, template) = rest.split_first_chunk().ok_or(DW_LENGTH)?;
         let places = if confirm & ASK_CURRENT != 0 { vec![old, new] } else { vec![new] };
         let places = places.into_iter().map(|offset| 8 * usize::from(offset)).collect();
         let confirm = confirm & CONFIRM_NEW != 0;
-        let entries = Self { maximum, minimum, validation, places, confirm, template };
+        let entries = Self { maximum, minimum, validation, places, confirm, prologue, template };
         entries.checked(PIN_OPERATION + 7, PIN_OPERATION + 10)
     }
 
@@ -119,6 +122,9 @@ pub(super) struct PinOperation {
     pub(super) places: Vec<usize>,
     /// The last one is asked for twice.
     pub(super) confirm: bool,
+    /// bTeoPrologue: NAD, PCB and LEN of the block that the command goes in, where the host speaks
+    /// T=1; LEN is that of the template.
+    pub(super) prologue: [u8; 3],
     header: [u8; 4],
     body: Vec<u8>,
 }
@@ -129,11 +135,12 @@ impl PinOperation {
     pub(super) fn parse(data: &[u8]) -> Result<Self, u8> {
         let (&[operation, timeout, format, block, length_format], rest) =
             data.split_first_chunk().ok_or(DW_LENGTH)?;
-        let Entries { maximum, minimum, validation, places, confirm, template } = match operation {
+        let entries = match operation {
             VERIFICATION => Entries::verification(rest)?,
             MODIFICATION => Entries::modification(rest)?,
             _ => return Err(PIN_OPERATION),
         };
+        let Entries { maximum, minimum, validation, places, confirm, prologue, template } = entries;
         let parsed_format = match format & 0b11 {
             0 => Format::Binary,
             1 => Format::Bcd,
@@ -165,6 +172,7 @@ impl PinOperation {
             validation,
             places,
             confirm,
+            prologue,
             header,
             body,
         })

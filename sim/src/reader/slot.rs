@@ -21,6 +21,8 @@ pub(super) struct SlotState {
     /// Card movement that NotifySlotChange has not told yet.
     pub(super) changed: bool,
     pub(super) settings: Settings,
+    /// A card that was ejected and not taken.
+    pub(super) mouth: Option<Box<dyn Card>>,
 }
 
 /// What the host has set, and a reset of the reader takes back.
@@ -30,11 +32,13 @@ pub(super) struct Settings {
     pub(super) class_get_response: u8,
     /// bClassEnvelope; FFh: that of the command.
     pub(super) class_envelope: u8,
+    /// The card cannot be pulled out.
+    pub(super) locked: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { class_get_response: 0xFF, class_envelope: 0xFF }
+        Self { class_get_response: 0xFF, class_envelope: 0xFF, locked: false }
     }
 }
 

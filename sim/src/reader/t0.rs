@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn get_response_with_the_wrong_le_and_its_own_class() {
-        let settings = Settings { class_get_response: 0x00, class_envelope: 0x00 };
+        let settings =
+            Settings { class_get_response: 0x00, class_envelope: 0x00, ..Settings::default() };
         let (mut apdu, _) = T0Apdu::begin(&[0x80, 0xA4, 0, 0, 1, 1, 0], settings).unwrap();
         assert_eq!(apdu.answer(&[0x61, 0x00]), send(&[0x00, 0xC0, 0, 0, 0]));
         assert_eq!(apdu.answer(&[0x6C, 0x05]), send(&[0x00, 0xC0, 0, 0, 5]));

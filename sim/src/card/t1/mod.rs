@@ -24,6 +24,11 @@ pub(crate) fn ifs_request(ifsd: u8, crc: bool) -> Vec<u8> {
     Block::request(0, Supervisory::Ifs, &[ifsd]).emit(crc)
 }
 
+/// A block of this NAD and PCB, as a reader makes it that has a prologue for its command.
+pub(crate) fn t1_block(nad: u8, pcb: u8, information: &[u8], crc: bool) -> Vec<u8> {
+    Block { nad, pcb, inf: information.to_vec() }.emit(crc)
+}
+
 /// The card's end of T=1, from a reset to the next.
 #[derive(Debug)]
 pub(super) struct T1 {

@@ -4,6 +4,7 @@ mod abort;
 mod any_bytes;
 mod exchange;
 mod line;
+mod mechanical;
 mod pin;
 mod rules;
 mod slots;

@@ -126,3 +126,43 @@ fn the_card_is_taken_out_during_an_entry() {
     bench.reader.enter_pin("123456");
     assert_eq!(bench.watch(60_000), []);
 }
+
+/// At TPDU level with T=1: the block that the command goes in has the host's prologue, but for LEN,
+/// and its answer is a block.
+#[test]
+fn the_hosts_block_at_tpdu_level() {
+    let tpdu = || pinpad().level(Level::Tpdu);
+    let with_prologue = |prologue: [u8; 3]| {
+        let mut data = fields();
+        data[12..15].copy_from_slice(&prologue);
+        data
+    };
+    let mut bench = Bench::powered(tpdu());
+    bench.send(verify(&with_prologue([0x00, 0x00, 0x04])));
+    bench.reader.enter_pin("123456");
+    assert_eq!(bench.get().data, [0x00, 0x00, 0x02, 0x90, 0x00, 0x92]);
+    bench.send(verify(&with_prologue([0x00, 0x40, 0x04])));
+    bench.reader.enter_pin("0000");
+    assert_eq!(bench.get().data, [0x00, 0x40, 0x02, 0x63, 0xC2, 0xE3]);
+    assert_eq!(bench.rules(), []);
+    // No I-block, or one that is not the last: the card says what it thinks of it.
+    for pcb in [0x60, 0x80, 0xC1] {
+        let mut bench = Bench::powered(tpdu());
+        bench.send(verify(&with_prologue([0x00, pcb, 0x04])));
+        bench.reader.enter_pin("123456");
+        assert_ne!(bench.get().data.get(3..5), Some(&[0x90, 0x00][..]));
+        assert!(bench.rules().contains(&Rule::PrologueOfPin), "{pcb:02X}");
+    }
+}
+
+/// The specification has no PIN entry at character level.
+#[test]
+fn no_entry_at_character_level() {
+    for builder in [t0(), t1()] {
+        let builder = builder.level(Level::Character).pin_support(PinSupport::VERIFY);
+        let mut bench = Bench::powered(builder);
+        bench.send(verify(&fields()));
+        bench.reader.enter_pin("123456");
+        assert_eq!(bench.get().status, [0x40, 0xF6, 0]);
+    }
+}

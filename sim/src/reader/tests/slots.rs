@@ -170,6 +170,9 @@ fn escape() {
     assert_eq!((got.message_type, got.status, &got.data[..]), (ESCAPE, [1, 0, 0], &[1, 2, 3][..]));
     assert_eq!(bench.ask(Command::Escape { data: &[0x02] }).data, b"firmware 7");
     assert_eq!(bench.ask(Command::Escape { data: &[0x99] }).status, [0x41, 10, 0]);
+    let mut known = Bench::new(t1().escape(&[0x6A, 1], &[7, 8]).escape(&[0x02], b"other"));
+    assert_eq!(known.ask(Command::Escape { data: &[0x6A, 1] }).data, [7, 8]);
+    assert_eq!(known.ask(Command::Escape { data: &[0x02] }).data, b"other");
     bench.send(Command::Escape { data: &[0x03, 0x01, 0x00] });
     assert_eq!(bench.watch(1000)[0].0, 256);
     bench.send(Command::Escape { data: &[0x04] });
