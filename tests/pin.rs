@@ -107,6 +107,71 @@ fn the_cards_word_on_right_and_wrong_pins() {
     }
 }
 
+/// At TPDU level with T=1 the command goes in a block of the host's, and the answer is another:
+/// numbers go on from entry to exchange and back, an entry that the user ends costs none, and the
+/// card may ask for more time in between.
+#[test]
+fn a_card_that_the_host_speaks_t1_with() {
+    for (name, modifies) in [("pinpad-tpdu", true), ("pinpad-tpdu-wtx", false)] {
+        let bench = Bench::new(presets::by_name(name).unwrap());
+        let card = bench.connect(&bench.context());
+        let verified = |pin: &'static str| {
+            entry(&bench, &card, VERIFY_PIN_DIRECT, &verify(30), |pad| pad.enter_pin(pin))
+        };
+        let tries = || card.transmit_owned(&[0x00, 0x20, 0x00, 0x81], None);
+        assert_eq!(verified("0000"), Ok(Bytes::from_static(&[0x63, 0xC2])), "{name}");
+        assert_eq!(tries(), Ok(Bytes::from_static(&[0x63, 0xC2])));
+        assert_eq!(verified(PIN), Ok(Bytes::from_static(&[0x90, 0x00])));
+        let cancelled = entry(&bench, &card, VERIFY_PIN_DIRECT, &verify(30), |pad| {
+            pad.press(Key::Cancel);
+        });
+        assert_eq!(cancelled, Ok(Bytes::from_static(&[0x64, 0x01])));
+        assert_eq!(verified("4711"), Ok(Bytes::from_static(&[0x63, 0xC2])));
+        if modifies {
+            let enter = |pad: &mut Reader| [PIN, "2468", "2468"].map(|pin| pad.enter_pin(pin));
+            let ended = entry(&bench, &card, MODIFY_PIN_DIRECT, &modify(), |pad| drop(enter(pad)));
+            assert_eq!(ended, Ok(Bytes::from_static(&[0x90, 0x00])));
+            assert_eq!(verified("2468"), Ok(Bytes::from_static(&[0x90, 0x00])));
+        }
+        no_violations(&bench);
+    }
+}
+
+/// What a Gemalto reader says of itself at opening decides how it is asked for a PIN.
+#[test]
+fn a_reader_that_tells_of_itself() {
+    let pad = presets::all().iter().find(|preset| preset.name == "pinpad-idle").unwrap();
+    let gemalto = || pad.builder().vendor(0x08E6, "Gemalto").product(0x34C0, "CT710");
+    // bNumberMessage is heeded, an entry ends by the Enter key only, 4 to 12 digits.
+    let mut block = [0; 21];
+    (block[3], block[8], block[13], block[14]) = (2, 4, 4, 12);
+    for (told, sizes, least) in [(true, &[6, 1, 4, 7, 1, 12][..], 2), (false, &[], 7)] {
+        let builder = if told { gemalto().escape(&[0x6A], &block) } else { gemalto() };
+        let bench = Bench::new(builder.firmware("CT710-V3").build());
+        let card = bench.connect(&bench.context());
+        assert_eq!(seen(&bench, ESCAPE_COMMAND)[..2], [[0x6A], [0x02]]);
+        assert_eq!(card.control_owned(IFD_PIN_PROPERTIES, &[], None).unwrap()[2], least);
+        let properties = card.control_owned(GET_TLV_PROPERTIES, &[], None).unwrap();
+        let holds = |part: &[u8]| properties.windows(part.len().max(1)).any(|found| found == part);
+        assert!(holds(&[&[8, 8][..], b"CT710-V3"].concat()), "{properties:02X?}");
+        assert_eq!(holds(sizes), told);
+        // Two messages: without the word that this is mended, all three indexes are sent, which
+        // the simulated reader, as the specification has it, does not take.
+        let mut structure = modify();
+        structure[11] = 2;
+        if told {
+            let cancel = |pad: &mut Reader| pad.press(Key::Cancel);
+            let ended = entry(&bench, &card, MODIFY_PIN_DIRECT, &structure, cancel);
+            assert_eq!(ended, Ok(Bytes::from_static(&[0x64, 0x01])));
+        } else {
+            card.control_owned(MODIFY_PIN_DIRECT, &structure, None).unwrap_err();
+        }
+        let (fields, template) = (14 + 3, 21);
+        let indexes = if told { 2 } else { 3 };
+        assert_eq!(seen(&bench, SECURE)[0].len(), fields + indexes + template);
+    }
+}
+
 /// The cancel key is the user's word to the application; SCARD_E_CANCELLED is the application's
 /// own doing.
 #[test]

@@ -27,12 +27,15 @@
 //! | `reader-time=MS` | any answer may take so many milliseconds, at least |
 //! | `extra-time=MS` | added to the waiting time of every exchange: no time extensions are sent |
 //! | `open-escape=HEX` | sent by PC_to_RDR_Escape to the first slot at opening; may stand twice |
+//! | `allow-escape=HEX` | callers may send this escape command even where they may not send any; `..` stands for any one byte, `*` for any command; may stand twice |
 //! | `pin-length=MIN-MAX` | the lengths of PIN that the reader takes |
 //! | `pin-condition=HH` | bEntryValidationCondition, always |
 //! | anything else | a [`Flags`] bit by its name, small, with `-` for `_` |
 
+mod opening;
 mod text;
 
+pub(crate) use opening::Question;
 pub use text::{TextError, TextErrorKind};
 
 use crate::atr::{Atr, AtrInfo};
@@ -81,6 +84,10 @@ bitflags! {
         const PIN_FEATURE_BLOCK = 1 << 14;
         /// FEATURE_MCT_READER_DIRECT: secure PIN commands of the Secoder kind by escape.
         const MCT_READER_DIRECT = 1 << 15;
+        /// Escape 02 gives the name of the firmware (Gemalto).
+        const FIRMWARE_NAME = 1 << 16;
+        /// Escape B2 A0 00 4D 4C loads the ten strings that the display shows (Gemalto).
+        const PIN_STRINGS = 1 << 17;
     }
 }
 
@@ -103,6 +110,41 @@ pub struct Behaviour {
     pub pin_length: Option<RangeInclusive<u8>>,
     /// bEntryValidationCondition, always.
     pub pin_condition: Option<u8>,
+    /// The bits of bEntryValidationCondition that the reader has told it knows.
+    pub pin_conditions: Option<u8>,
+    /// The name of its firmware, as it has told.
+    pub firmware_name: Option<Bytes>,
+    /// Escape commands that any caller may send.
+    pub allowed_escapes: Vec<EscapePattern>,
+}
+
+impl Behaviour {
+    /// Whether any caller may send this escape command: it is known to do no harm.
+    pub fn allows_escape(&self, data: &[u8]) -> bool {
+        self.allowed_escapes.iter().any(|pattern| pattern.fits(data))
+    }
+}
+
+/// Escape commands of one kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EscapePattern {
+    /// All.
+    Any,
+    /// These bytes; none: any byte in its place.
+    Bytes(Vec<Option<u8>>),
+}
+
+impl EscapePattern {
+    fn fits(&self, data: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Bytes(bytes) => {
+                let fits =
+                    |(known, byte): (&Option<u8>, &u8)| known.is_none_or(|known| known == *byte);
+                bytes.len() == data.len() && bytes.iter().zip(data).all(fits)
+            }
+        }
+    }
 }
 
 /// What a row does.
@@ -120,6 +162,7 @@ enum Effect {
     ReaderTime(Duration),
     ExtraTime(Duration),
     OpenEscape(Bytes),
+    AllowEscape(EscapePattern),
     PinLength(RangeInclusive<u8>),
     PinCondition(u8),
     Flag(Flags),
@@ -246,6 +289,7 @@ impl Effect {
             Self::ReaderTime(time) => behaviour.reader_time = *time,
             Self::ExtraTime(time) => behaviour.extra_time = *time,
             Self::OpenEscape(data) => behaviour.open_escapes.push(data.clone()),
+            Self::AllowEscape(pattern) => behaviour.allowed_escapes.push(pattern.clone()),
             Self::PinLength(range) => behaviour.pin_length = Some(range.clone()),
             Self::PinCondition(condition) => behaviour.pin_condition = Some(*condition),
             Self::Flag(flag) => behaviour.flags |= *flag,

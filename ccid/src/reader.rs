@@ -114,6 +114,9 @@ pub enum Event {
         /// Its ATR.
         result: Result<Atr, Error>,
     },
+    /// The reader has had the escape commands of its opening, and [`Reader::behaviour`] is what its
+    /// answers have made it. Told once, if there were any.
+    Opened,
     /// RDR_to_PC_HardwareError.
     HardwareError {
         /// The slot.
@@ -249,7 +252,7 @@ impl Reader {
         let mut slots: Vec<_> =
             (0..=class.max_slot_index).map(|n| SlotMachine::new(Slot(n), now)).collect();
         if let Some(first) = slots.first_mut() {
-            first.send_at_opening(&behaviour.open_escapes);
+            first.send_at_opening(behaviour.opening());
         }
         let opening = Opening::new(&behaviour, now);
         let shared = Shared {
@@ -275,7 +278,7 @@ impl Reader {
         &self.shared.class
     }
 
-    /// How it is treated.
+    /// How it is treated. What it was asked at its opening is in it from [`Event::Opened`] on.
     pub fn behaviour(&self) -> &Behaviour {
         &self.shared.behaviour
     }

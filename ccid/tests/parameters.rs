@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ccid::atr::Protocol;
 use ccid::error::{Breach, Unsupported};
 use ccid::operation::PowerUp;
-use ccid::quirk::{Adjusted, Identity, Table};
+use ccid::quirk::{Adjusted, Flags, Identity, Table};
 use ccid::t1::Nad;
 use ccid::wire::{
     ChainParameter, ClassRequest, ClockStatus, Command, IccStatus, LevelParameter, Message,
@@ -922,9 +922,59 @@ fn a_reader_is_left_alone_after_opening() {
             assert!(matches!(script.event(), Some(Event::Presence { present: true, .. })));
         }
     }
+    assert_eq!(script.event(), Some(Event::Opened));
     let (slot, seq) = script.sent(Command::GetSlotStatus);
     script.status(slot, seq, Status::success(IccStatus::PresentInactive));
     script.quiet();
+}
+
+/// Gemalto: the feature block changes how PINs are asked for, and the firmware has a name. Firmware
+/// that knows none of it is used without.
+#[test]
+fn what_a_reader_tells_of_itself_is_heeded() {
+    let row = "FFFF:* pin-feature-block pin-modify-three-indexes firmware-name";
+    let mut block = [0; 21];
+    (block[3], block[8], block[13], block[14]) = (0x02, 0x04, 4, 8);
+    for told in [true, false] {
+        let mut script = Script::opened(class(TPDU), row, Options::default());
+        let before = script.reader.behaviour().clone();
+        for (data, answer) in [(&[0x6A][..], &block[..]), (&[0x02], b"GemPC 1.0")] {
+            let (slot, seq) = script.sent(Command::Escape { data });
+            if told {
+                let status = Status::success(IccStatus::NotPresent);
+                script.answer(slot, seq, Response::Escape { status, data: answer });
+            } else {
+                let status = Status::failed(IccStatus::NotPresent, SlotError::CmdNotSupported);
+                script.answer(slot, seq, Response::Escape { status, data: &[] });
+            }
+        }
+        assert!(matches!(script.event(), Some(Event::Presence { present: false, .. })));
+        assert_eq!(script.event(), Some(Event::Opened));
+        let behaviour = script.reader.behaviour();
+        if told {
+            assert!(!behaviour.flags.contains(Flags::PIN_MODIFY_THREE_INDEXES));
+            assert_eq!((behaviour.pin_conditions, &behaviour.pin_length), (Some(2), &Some(4..=8)));
+            assert_eq!(behaviour.firmware_name, Some(Bytes::from_static(b"GemPC 1.0")));
+        } else {
+            assert_eq!(*behaviour, before);
+        }
+        // Then it is a reader as any other.
+        script.sent(Command::GetSlotStatus);
+    }
+}
+
+/// GemPC Pinpad: the ten strings of its display, then the rest.
+#[test]
+fn the_strings_of_a_display_are_loaded() {
+    let row = "FFFF:* pin-strings open-escape=B500";
+    let mut script = Script::opened(class(TPDU), row, Options::default());
+    let Some(Transmit::BulkOut(bytes)) = script.reader.poll_transmit() else { panic!() };
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!((message.message_type, message.data.len()), (0x6B, 5 + 10 * 16));
+    assert_eq!(message.data[..5], [0xB2, 0xA0, 0x00, 0x4D, 0x4C]);
+    let status = Status::failed(IccStatus::NotPresent, SlotError::CmdNotSupported);
+    script.answer(SLOT, message.seq, Response::Escape { status, data: &[] });
+    script.sent(Command::Escape { data: &[0xB5, 0x00] });
 }
 
 #[test]

@@ -16,7 +16,7 @@ use log::{debug, error};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -117,6 +117,8 @@ pub struct Handle {
     tickets: Arc<AtomicU64>,
     info: Arc<DeviceInfo>,
     behaviour: Arc<Behaviour>,
+    /// The same, once the reader has told of itself.
+    learned: Arc<OnceLock<Behaviour>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -143,11 +145,13 @@ impl Handle {
         let adjusted = quirks::of(transport.info());
         let info = DeviceInfo { class: adjusted.class, ..transport.info().clone() };
         let (info, behaviour) = (Arc::new(info), Arc::new(adjusted.behaviour.clone()));
+        let learned = Arc::new(OnceLock::new());
         let (requests, received) = unbounded();
         let name = format!("scard {:04x}:{:04x}", info.vendor_id, info.product_id);
         let mut events = LastEvent { events: Box::new(events), told: false };
+        let told = Arc::clone(&learned);
         let run = move || {
-            let mut worker = Worker::new(transport, adjusted, options, clock, received);
+            let mut worker = Worker::new(transport, adjusted, options, clock, received, told);
             let end = worker.run(&mut events);
             if end == Error::Unresponsive {
                 worker.driver.reset_device();
@@ -162,6 +166,7 @@ impl Handle {
             tickets: Arc::new(AtomicU64::new(0)),
             info,
             behaviour,
+            learned,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -171,9 +176,10 @@ impl Handle {
         &self.info
     }
 
-    /// How the reader is treated besides.
+    /// How the reader is treated besides: as the quirk table says, and from the end of its opening
+    /// on with what it has told of itself ([`Event::Opened`]).
     pub fn behaviour(&self) -> &Behaviour {
-        &self.behaviour
+        self.learned.get().unwrap_or(&self.behaviour)
     }
 
     /// Starts an operation (see [`ccid::Reader::start`]) and returns at once; `done` is called with
@@ -285,6 +291,7 @@ struct Worker<T: Transport> {
     pending: HashMap<OperationId, (Ticket, Done)>,
     tickets: HashMap<Ticket, OperationId>,
     phase: Phase,
+    learned: Arc<OnceLock<Behaviour>>,
 }
 
 impl<T: Transport> Worker<T> {
@@ -294,6 +301,7 @@ impl<T: Transport> Worker<T> {
         options: Options,
         clock: Clock,
         requests: Receiver<Request>,
+        learned: Arc<OnceLock<Behaviour>>,
     ) -> Self {
         let (signal, woken) = bounded(1);
         Self {
@@ -305,6 +313,7 @@ impl<T: Transport> Worker<T> {
             pending: HashMap::new(),
             tickets: HashMap::new(),
             phase: Phase::Open,
+            learned,
         }
     }
 
@@ -351,6 +360,9 @@ impl<T: Transport> Worker<T> {
                 }
                 Event::HardwareError { slot, code } => {
                     events.tell(ReaderEvent::HardwareError { slot, code });
+                }
+                Event::Opened => {
+                    let _ = self.learned.set(self.driver.reader().behaviour().clone());
                 }
                 Event::Unresponsive => end = Some(Error::Unresponsive),
                 other => debug!("{other:?}"),

@@ -96,10 +96,29 @@ fn behaviour() {
             Some(2),
             Some(4..=8),
             Flags::PIN_FEATURE_BLOCK
+                | Flags::FIRMWARE_NAME
+                | Flags::PIN_STRINGS
                 | Flags::PIN_MODIFY_THREE_INDEXES
                 | Flags::PIN_VERIFY_ONE_MESSAGE
         )
     );
+}
+
+#[test]
+fn escapes_that_are_allowed_to_all() {
+    let allows = |vendor, product, data: &[u8]| {
+        built_in(vendor, product, 0, 0).behaviour.allows_escape(data)
+    };
+    assert!(allows(0x08E6, 0x1234, &[0x02]));
+    for other in [&[][..], &[0x03], &[0x02, 0x02]] {
+        assert!(!allows(0x08E6, 0x1234, other));
+    }
+    assert!(allows(0x08E6, 0x5503, &[0x52, 0xF8, 0x04, 0x01, 0x00, 0x02]));
+    assert!(allows(0x08E6, 0x5503, &[0x02]));
+    assert!(!allows(0x08E6, 0x5503, &[0x52, 0xF8, 0x04, 0x01, 0x00]));
+    assert!(!allows(0x08E6, 0x5503, &[0x52, 0xF8, 0x04, 0x01, 0x01, 0x02]));
+    assert!(allows(0x076B, 0x5427, &[0xAA, 0xBB]) && allows(0x076B, 0x5427, &[]));
+    assert!(!allows(0x076B, 0x5428, &[0x02]));
 }
 
 #[test]
@@ -132,7 +151,8 @@ fn a_bad_line_is_named_and_the_rest_counts() {
          08E6:3438  no-pin  sing # loudly\n08E6:3438 max-ifsd=255\n08E6:3438 fw=0100 # and?\n\
          08E6:3438 no-pin=yes\n08E6:3438 fw=0200-0100 no-pin\n08E6:é no-pin\n\
          08E6:* open-escape=1F0\n08E6:* pin-length=8-4\n08E6:* slot-rates=1,,2\n\
-         08E6:* open-delay=600001\n0D46:* no-pin",
+         08E6:* open-delay=600001\n08E6:* allow-escape=.\n08E6:* allow-escape=0.\n\
+         08E6:* allow-escape=\n0D46:* no-pin",
     );
     let told: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
     assert_eq!(
@@ -149,7 +169,10 @@ fn a_bad_line_is_named_and_the_rest_counts() {
             (10, 8),
             (11, 8),
             (12, 8),
-            (13, 8)
+            (13, 8),
+            (14, 8),
+            (15, 8),
+            (16, 8)
         ]
     );
     assert_eq!(errors[2].to_string(), "line 4, column 20: \"sing\" is no known effect");

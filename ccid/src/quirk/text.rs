@@ -1,6 +1,6 @@
 //! The table's text, read. Nothing in it is trusted: a bad line is named and left out.
 
-use super::{Effect, Flags, Row};
+use super::{Effect, EscapePattern, Flags, Row};
 use crate::descriptor::ExchangeLevel;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -158,6 +158,7 @@ fn parse_effect(word: &str) -> Result<Effect, TextErrorKind> {
         "reader-time" => millis(value).map(Effect::ReaderTime),
         "extra-time" => millis(value).map(Effect::ExtraTime),
         "open-escape" => value.and_then(hex).map(Effect::OpenEscape),
+        "allow-escape" => value.and_then(pattern).map(Effect::AllowEscape),
         "pin-length" => value.and_then(length).map(Effect::PinLength),
         "pin-condition" => value.and_then(hex).and_then(|bytes| match bytes[..] {
             [condition] => Some(Effect::PinCondition(condition)),
@@ -219,12 +220,28 @@ fn length(value: &str) -> Option<RangeInclusive<u8>> {
 }
 
 fn hex(value: &str) -> Option<Bytes> {
+    pairs(value)?.map(byte).collect()
+}
+
+fn pattern(value: &str) -> Option<EscapePattern> {
+    if value == "*" {
+        return Some(EscapePattern::Any);
+    }
+    let byte = |pair: &[u8]| if pair == b".." { Some(None) } else { byte(pair).map(Some) };
+    pairs(value)?.map(byte).collect::<Option<_>>().map(EscapePattern::Bytes)
+}
+
+/// The digits of an escape command, two for a byte.
+fn pairs(value: &str) -> Option<impl Iterator<Item = &[u8]>> {
     let digits = value.as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let fits = !digits.is_empty() && digits.len() % 2 == 0 && digits.len() / 2 <= MAX_ESCAPE;
-    let byte = |pair: &[u8]| match *pair {
+    fits.then(|| digits.chunks(2))
+}
+
+fn byte(pair: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    match *pair {
         [high, low] => Some(digit(high)? << 4 | digit(low)?),
         _ => None,
-    };
-    if fits { digits.chunks(2).map(byte).collect() } else { None }
+    }
 }

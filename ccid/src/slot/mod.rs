@@ -16,7 +16,7 @@ use crate::error::{Breach, Error, Sent};
 use crate::machine::{CardAfter, Machine, Setting, Step};
 use crate::operation::{Operation, OperationId, Output};
 use crate::parameters::FiDi;
-use crate::quirk::correct_card;
+use crate::quirk::{Question, correct_card};
 use crate::reader::{Event, Shared, Transmit};
 use crate::t1;
 use crate::time::Instant;
@@ -25,6 +25,7 @@ use crate::wire::{
     Slot, SlotError, Status,
 };
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 use log::{debug, info, warn};
@@ -118,7 +119,7 @@ enum Purpose {
     /// Looks whether a card is there.
     Poll,
     /// An escape command that the reader gets when it is opened.
-    Opening,
+    Opening(Question),
 }
 
 /// How long to wait before a command is sent again to a slot that the reader calls busy.
@@ -228,7 +229,7 @@ pub(crate) struct SlotMachine {
     presence: Presence,
     card: Card,
     /// Escape commands that come before all else.
-    opening: VecDeque<Bytes>,
+    opening: VecDeque<(Question, Bytes)>,
     queue: VecDeque<Queued>,
     state: State,
     /// When presence is looked at next, if it is polled.
@@ -253,8 +254,8 @@ impl SlotMachine {
     }
 
     /// These escape commands come before all else.
-    pub(crate) fn send_at_opening(&mut self, escapes: &[Bytes]) {
-        self.opening.extend(escapes.iter().cloned());
+    pub(crate) fn send_at_opening(&mut self, escapes: Vec<(Question, Bytes)>) {
+        self.opening.extend(escapes);
     }
 
     /// The slot has, or may have, a command on the wire.
@@ -282,9 +283,15 @@ impl SlotMachine {
     /// Starts what waits, if the slot is idle.
     pub(crate) fn start_next(&mut self, shared: &mut Shared, now: Instant) {
         while matches!(self.state, State::Idle) {
-            if let Some(data) = self.opening.pop_front() {
+            if let Some((question, data)) = self.opening.pop_front() {
                 let limit = now + shared.options.total_limit;
-                self.start(Purpose::Opening, &Operation::Escape(data), limit, shared, now);
+                self.start(
+                    Purpose::Opening(question),
+                    &Operation::Escape(data),
+                    limit,
+                    shared,
+                    now,
+                );
             } else if let Some(Queued { id, operation, limit }) = self.queue.pop_front() {
                 self.start(Purpose::Operation(id), &operation, limit, shared, now);
             } else if self.next_poll.is_some_and(|at| at <= now) {
@@ -571,7 +578,15 @@ impl SlotMachine {
                 }
                 self.probe(restore, shared, now);
             }
-            Purpose::Opening => info!("{}: escape at opening: {result:?}", self.slot),
+            Purpose::Opening(question) => {
+                info!("{}: escape at opening: {result:?}", self.slot);
+                if let Ok(Output::Data(data)) = result {
+                    shared.behaviour.learn(question, &data);
+                }
+                if self.opening.is_empty() {
+                    shared.event(Event::Opened);
+                }
+            }
             Purpose::Probe(_) => debug!("{}: after an aborted command: {result:?}", self.slot),
         }
     }

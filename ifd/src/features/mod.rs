@@ -39,7 +39,8 @@ pub const GET_TLV_PROPERTIES: u32 = 0x4233_0012;
 /// What is allowed to callers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// Escape commands: they can do anything to a reader, up to a change of its firmware.
+    /// Escape commands: they can do anything to a reader, up to a change of its firmware. Without,
+    /// those that are known to do no harm ([`Behaviour::allows_escape`]).
     pub escape: bool,
 }
 
@@ -192,7 +193,7 @@ pub fn control(
     settings: Settings,
 ) -> Result<Control, ControlError> {
     match code {
-        ESCAPE if settings.escape => Ok(escape(data)),
+        ESCAPE if settings.escape || reader.behaviour.allows_escape(data) => Ok(escape(data)),
         ESCAPE => Err(ControlError::EscapeNotAllowed),
         GET_FEATURE_REQUEST | GET_FEATURE_REQUEST_WINDOWS => {
             Ok(Control::Answer(properties::features(reader, settings)))

@@ -218,10 +218,16 @@ fn digits(digits: u16) -> Result<u16, ControlError> {
 
 /// bEntryValidationCondition as the reader takes it. Some crash on a value that is none.
 fn validation(condition: u8, behaviour: &Behaviour) -> u8 {
-    match (behaviour.pin_condition, condition) {
+    let wanted = match condition {
+        1..=7 => condition,
+        _ => AT_KEY,
+    };
+    match (behaviour.pin_condition, behaviour.pin_conditions) {
         (Some(always), _) => always,
-        (None, 1..=7) => condition,
-        (None, _) => AT_KEY,
+        // Better another end of the entry than none.
+        (None, Some(known)) if wanted & known == 0 => known,
+        (None, Some(known)) => wanted & known,
+        (None, None) => wanted,
     }
 }
 

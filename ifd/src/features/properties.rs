@@ -8,6 +8,7 @@ use super::{
 use bytes::{BufMut, Bytes, BytesMut};
 use ccid::atr::Protocol;
 use ccid::descriptor::ExchangeLevel;
+use ccid::quirk::Behaviour;
 
 /// Tags of features.
 const FEATURE_VERIFY_PIN_DIRECT: u8 = 0x06;
@@ -25,10 +26,14 @@ const LCD_MAX_CHARACTERS: u8 = 4;
 const LCD_MAX_LINES: u8 = 5;
 const MIN_PIN_SIZE: u8 = 6;
 const MAX_PIN_SIZE: u8 = 7;
+const FIRMWARE_ID: u8 = 8;
 const PPDU_SUPPORT: u8 = 9;
 const MAX_APDU_DATA_SIZE: u8 = 10;
 const ID_VENDOR: u8 = 11;
 const ID_PRODUCT: u8 = 12;
+
+/// The longest value of a property.
+const MAX_VALUE: usize = u8::MAX as usize;
 
 /// bEntryValidationCondition: any combination of them.
 const ANY_CONDITION: u8 = 0x07;
@@ -69,7 +74,8 @@ pub(super) fn pin_properties(reader: &ReaderFacts<'_>) -> Bytes {
 pub(super) fn tlv_properties(reader: &ReaderFacts<'_>, settings: Settings) -> Bytes {
     let mut out = BytesMut::new();
     let mut put = |tag: u8, value: &[u8]| {
-        out.put_slice(&[tag, u8::try_from(value.len()).unwrap_or(0)]);
+        let value = value.get(..MAX_VALUE).unwrap_or(value);
+        out.put_slice(&[tag, u8::try_from(value.len()).unwrap_or(u8::MAX)]);
         out.put_slice(value);
     };
     let layout = reader.class.lcd_layout;
@@ -86,6 +92,9 @@ pub(super) fn tlv_properties(reader: &ReaderFacts<'_>, settings: Settings) -> By
         }
     }
     put(TIME_OUT_2, &[0]);
+    if let Some(name) = &reader.behaviour.firmware_name {
+        put(FIRMWARE_ID, name);
+    }
     // Bit 0: pseudo-APDUs by the escape feature; bit 1, by SCardTransmit, none.
     put(PPDU_SUPPORT, &[u8::from(settings.escape)]);
     put(MAX_APDU_DATA_SIZE, &max_apdu_data_size(reader).to_le_bytes());
@@ -95,7 +104,8 @@ pub(super) fn tlv_properties(reader: &ReaderFacts<'_>, settings: Settings) -> By
 }
 
 fn condition(reader: &ReaderFacts<'_>) -> u8 {
-    reader.behaviour.pin_condition.unwrap_or(ANY_CONDITION)
+    let Behaviour { pin_condition, pin_conditions, .. } = reader.behaviour;
+    pin_condition.or(*pin_conditions).unwrap_or(ANY_CONDITION)
 }
 
 /// dwMaxAPDUDataSize: 0 stands for short APDUs only. Where the host speaks T=1, it chains.

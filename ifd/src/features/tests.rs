@@ -273,6 +273,36 @@ fn escape_commands_where_they_are_allowed() {
     assert_eq!(ask(ESCAPE, &[2], &class(), &none, ESCAPES), Ok(expected));
     let refused = ask(ESCAPE, &[2], &class(), &none, NO_ESCAPES);
     assert_eq!(refused, Err(ControlError::EscapeNotAllowed));
+    // A reader's own commands that do no harm are anybody's.
+    let class_of = class();
+    let table = ccid::quirk::Table::built_in();
+    let identity = ccid::quirk::Identity { vendor: 0x08E6, product: 0x3437, firmware: 0x0200 };
+    let gemalto = table.apply(identity, &class_of).behaviour;
+    assert!(ask(ESCAPE, &[2], &class_of, &gemalto, NO_ESCAPES).is_ok());
+    let refused = ask(ESCAPE, &[1], &class_of, &gemalto, NO_ESCAPES);
+    assert_eq!(refused, Err(ControlError::EscapeNotAllowed));
+}
+
+/// A reader that has told which ends of an entry it knows.
+#[test]
+fn conditions_are_those_that_the_reader_knows() {
+    for (known, wanted, sent) in [(7, 3, 3), (2, 3, 2), (2, 0, 2), (5, 2, 5), (1, 0xFF, 1)] {
+        let knows = Behaviour { pin_conditions: Some(known), ..Behaviour::default() };
+        let mut structure = verify();
+        structure[7] = wanted;
+        let (entry, _) = secure(VERIFY_PIN_DIRECT, &structure, &knows);
+        assert_eq!(entry.data()[7], sent, "{wanted} of {known}");
+        assert_eq!(answer(IFD_PIN_PROPERTIES, &class(), &knows, NO_ESCAPES)[2], known);
+    }
+}
+
+#[test]
+fn the_firmware_is_named() {
+    let name = Bytes::from_static(b"GemPC");
+    let told = Behaviour { firmware_name: Some(name), ..Behaviour::default() };
+    let properties = answer(GET_TLV_PROPERTIES, &class(), &told, NO_ESCAPES);
+    let expected = [&[8, 5][..], b"GemPC"].concat();
+    assert!(properties.windows(7).any(|part| part == expected), "{properties:02X?}");
 }
 
 #[test]
