@@ -5,6 +5,7 @@
 //! it under the stack's lock, where each of the three looks before it begins to wait, and wakes
 //! it or has its command aborted: there is no moment in which a cancel is lost.
 
+use crate::cause;
 use crate::error::Error;
 use crate::stack::{Inner, SlotId, StackState};
 use ccid::{Operation, Output};
@@ -158,6 +159,10 @@ impl Call {
         }
         let result = receiver.recv().unwrap_or(Err(ccid::Error::Disconnected));
         let _ = self.entry(|entry| entry.running = None);
+        match &result {
+            Ok(_) => cause::clear(),
+            Err(error) => cause::note(error),
+        }
         result
     }
 

@@ -1,22 +1,15 @@
 //! Connected cards.
 
-use crate::attribute::{Attribute, attribute_of};
 use crate::call::Call;
+use crate::cause;
 use crate::connect::{agree_on_protocol, ensure_powered, open_handle, power_up};
 use crate::context::{Context, Shared};
 use crate::error::Error;
-use crate::flags::{Disposition, Protocol, Protocols, ShareMode, Status};
-use crate::stack::{CardState, HandleEntry, Holder, SlotEntry, SlotId, StackState, Standing};
-use crate::transaction::Transaction;
-use bytes::Bytes;
+use crate::flags::{Disposition, Protocol, Protocols, ShareMode};
+use crate::stack::{HandleEntry, SlotEntry, SlotId, StackState, Standing};
 use ccid::operation::PowerUp;
-use ccid::{Operation, Output};
-use ifd::features::{self, Control, ControlError, ReaderFacts, Settings};
-use log::debug;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// A connected card: SCARDHANDLE. May be used from several threads. Dropping it disconnects with
 /// [`Disposition::ResetCard`].
@@ -32,43 +25,6 @@ impl fmt::Debug for Card {
     }
 }
 
-/// What [`Card::status2_owned`] tells.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CardStatusOwned {
-    reader_names: Vec<CString>,
-    status: Status,
-    event_count: u32,
-    protocol: Option<Protocol>,
-    atr: Vec<u8>,
-}
-
-impl CardStatusOwned {
-    /// The reader's names; it has one.
-    pub fn reader_names(&self) -> &[CString] {
-        &self.reader_names
-    }
-
-    /// The card's state.
-    pub fn status(&self) -> Status {
-        self.status
-    }
-
-    /// Insertions and removals so far; 16 bits.
-    pub fn event_count(&self) -> u32 {
-        self.event_count
-    }
-
-    /// The protocol in use; none for a direct connection before one was agreed on.
-    pub fn protocol2(&self) -> Option<Protocol> {
-        self.protocol
-    }
-
-    /// The card's ATR; empty without a card.
-    pub fn atr(&self) -> &[u8] {
-        &self.atr
-    }
-}
-
 impl Card {
     pub(crate) fn connect(
         context: &Context,
@@ -79,6 +35,7 @@ impl Card {
         if share != ShareMode::Direct && protocols.is_empty() {
             return Err(Error::ProtoMismatch);
         }
+        cause::clear();
         let shared = &context.shared;
         let inner = &shared.inner;
         let mut call = Call::begin(inner, shared.id)?;
@@ -112,204 +69,85 @@ impl Card {
         }
     }
 
-    /// Sends a command APDU and receives the response into `receive_buffer`. Waits while another
-    /// holds a transaction, and for the card to answer.
-    ///
-    /// # Errors
-    /// [`Error::InsufficientBuffer`] if the response does not fit ([`transmit_owned`]
-    /// (Self::transmit_owned) has no such limit), [`Error::ResetCard`], [`Error::RemovedCard`],
-    /// [`Error::NoSmartcard`], [`Error::NotTransacted`], [`Error::Cancelled`], [`Error::Timeout`],
-    /// [`Error::ReaderUnavailable`]. After the last four but one the card's state is unknown: it
-    /// has been reset, and the next call says [`Error::ResetCard`].
-    pub fn transmit<'buf>(
-        &self,
-        send_buffer: &[u8],
-        receive_buffer: &'buf mut [u8],
-    ) -> Result<&'buf [u8], Error> {
-        let response = self.transmit_owned(send_buffer, None)?;
-        let room = receive_buffer.get_mut(..response.len()).ok_or(Error::InsufficientBuffer)?;
-        room.copy_from_slice(&response);
-        Ok(room)
-    }
-
-    /// The same without a buffer, and with a limit of its own: after `limit` the command is
-    /// aborted.
-    ///
-    /// # Errors
-    /// As [`transmit`](Self::transmit).
-    pub fn transmit_owned(&self, command: &[u8], limit: Option<Duration>) -> Result<Bytes, Error> {
-        self.exchange(Operation::Exchange(Bytes::copy_from_slice(command)), limit)
-    }
-
-    /// The same to the whole response: what 61xx and 6Cxx ask for is done, and with T=0 an APDU of
-    /// any case goes as the TPDUs it takes, but for those of more than 255 bytes of data (see
-    /// [`ccid::completion`]). PC/SC leaves that to its callers; so does [`transmit`](Self::transmit).
-    /// `limit` is for all commands together.
-    ///
-    /// # Errors
-    /// As [`transmit`](Self::transmit).
-    pub fn transmit_complete(
-        &self,
-        command: &[u8],
-        limit: Option<Duration>,
-    ) -> Result<Bytes, Error> {
-        self.exchange(Operation::ExchangeComplete(Bytes::copy_from_slice(command)), limit)
-    }
-
-    fn exchange(&self, operation: Operation, limit: Option<Duration>) -> Result<Bytes, Error> {
-        let (call, slot) = self.enter()?;
-        match call.command(slot, operation, limit) {
-            Ok(Output::Data(data)) => Ok(data),
-            Ok(_) => Err(Error::InternalError),
-            Err(error) => {
-                debug!("transmit: {error}");
-                Err(call.error(Error::of_exchange(&error)))
-            }
-        }
-    }
-
-    /// Has the reader do something by a control code: [`CTL_ESCAPE`](crate::CTL_ESCAPE), or the
-    /// features of PC/SC part 10. Works without a card on a [`ShareMode::Direct`] connection.
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedFeature`], [`Error::InvalidParameter`] for a structure that is none,
-    /// [`Error::InsufficientBuffer`], [`Error::SharingViolation`] while another holds a
-    /// transaction; else as [`transmit`](Self::transmit).
-    pub fn control<'buf>(
-        &self,
-        code: u32,
-        send_buffer: &[u8],
-        receive_buffer: &'buf mut [u8],
-    ) -> Result<&'buf [u8], Error> {
-        let response = self.control_owned(code, send_buffer, None)?;
-        let room = receive_buffer.get_mut(..response.len()).ok_or(Error::InsufficientBuffer)?;
-        room.copy_from_slice(&response);
-        Ok(room)
-    }
-
-    /// The same without a buffer, and with a limit of its own: after `limit` the command is
-    /// aborted.
-    ///
-    /// # Errors
-    /// As [`control`](Self::control).
-    pub fn control_owned(
-        &self,
-        code: u32,
-        data: &[u8],
-        limit: Option<Duration>,
-    ) -> Result<Bytes, Error> {
-        let inner = &self.shared().inner;
-        let mut call = Call::begin(inner, self.shared().id)?;
-        let (slot, reader) = {
-            let state = inner.lock();
-            let (_, slot) = find(&state, self.handle)?;
-            if slot.transaction.is_some_and(|holder| holder.handle != self.handle) {
-                return Err(Error::SharingViolation);
-            }
-            (slot.id, slot.reader.clone())
-        };
-        let facts = ReaderFacts {
-            class: &reader.info().class,
-            vendor_id: reader.info().vendor_id,
-            product_id: reader.info().product_id,
-            behaviour: reader.behaviour(),
-        };
-        // Who may open the reader may do with it what it can.
-        let settings = Settings { escape: true };
-        let control = features::control(code, data, &facts, settings).map_err(|error| {
-            debug!("control: {error}");
-            match error {
-                ControlError::Unsupported(_) | ControlError::EscapeNotAllowed => {
-                    Error::UnsupportedFeature
-                }
-                _ => Error::InvalidParameter,
-            }
-        })?;
-        let (operation, kind) = match control {
-            Control::Answer(answer) => return Ok(answer),
-            Control::Operation(operation, kind) => (operation, kind),
-        };
-        call.enter(slot, Some(self.handle))?;
-        kind.answer(call.command(slot, operation, limit)).map_err(|error| {
-            debug!("control: {error}");
-            call.error(Error::of_exchange(&error))
-        })
-    }
-
-    /// State, protocol and ATR. Waits while another holds a transaction.
-    ///
-    /// # Errors
-    /// [`Error::ResetCard`], [`Error::RemovedCard`], [`Error::ReaderUnavailable`],
-    /// [`Error::Cancelled`].
-    pub fn status2_owned(&self) -> Result<CardStatusOwned, Error> {
-        let (_call, _slot) = self.enter()?;
-        let state = self.shared().inner.lock();
-        let (handle, slot) = find(&state, self.handle)?;
-        let status = match &slot.card {
-            CardState::Unknown => Status::UNKNOWN,
-            CardState::Absent => Status::ABSENT,
-            CardState::Powering
-            | CardState::Resetting(_)
-            | CardState::Mute
-            | CardState::Unpowered(_) => Status::PRESENT | Status::SWALLOWED,
-            CardState::Powered(_) => Status::PRESENT | Status::POWERED | Status::NEGOTIABLE,
-        };
-        Ok(CardStatusOwned {
-            reader_names: vec![slot.name.clone()],
-            status,
-            event_count: u32::from(slot.events),
-            protocol: handle.protocol,
-            atr: slot.atr().to_vec(),
-        })
-    }
-
     /// Connects anew, on the same handle: with another way of sharing, another protocol, after a
-    /// reset. A transaction is kept.
+    /// reset. A transaction is kept. If it fails, the handle shares as before.
     ///
     /// # Errors
-    /// As [`Context::connect`].
+    /// As [`Context::connect`]: [`Error::SharingViolation`] at once if others have a share in what
+    /// is to be exclusive. [`Error::InvalidValue`] for [`Disposition::EjectCard`].
     pub fn reconnect(
         &mut self,
         share_mode: ShareMode,
         preferred_protocols: Protocols,
         initialization: Disposition,
     ) -> Result<(), Error> {
-        if share_mode != ShareMode::Direct && preferred_protocols.is_empty() {
-            return Err(Error::ProtoMismatch);
-        }
-        let inner = Arc::clone(&self.shared().inner);
-        let mut call = Call::begin(&inner, self.shared().id)?;
-        let slot = self.change_share(share_mode, false)?;
-        call.enter(slot, Some(self.handle))?;
-        self.change_share(share_mode, true)?;
-        let handle = self.handle;
         let reset = match initialization {
             Disposition::LeaveCard => None,
             Disposition::ResetCard => Some(PowerUp::Warm),
-            Disposition::UnpowerCard | Disposition::EjectCard => Some(PowerUp::Cold),
+            Disposition::UnpowerCard => Some(PowerUp::Cold),
+            Disposition::EjectCard => return Err(Error::InvalidValue),
         };
-        let ready = match reset {
-            Some(how) => power_up(&inner, &call, slot, how, Some(handle)),
-            None if share_mode == ShareMode::Direct => Ok(()),
-            None => ensure_powered(&inner, &call, slot),
-        };
-        let protocol = ready.and_then(|()| {
-            if preferred_protocols.is_empty() {
-                return Ok(None);
+        if share_mode != ShareMode::Direct && preferred_protocols.is_empty() {
+            return Err(Error::ProtoMismatch);
+        }
+        cause::clear();
+        let mut call = Call::begin(&self.shared().inner, self.shared().id)?;
+        let (slot, before) = self.change_share(share_mode, false)?;
+        call.enter(slot, Some(self.handle))?;
+        // Whoever wants to be alone is so before the card is touched; whoever lets others in does
+        // so when it has worked.
+        let tightens = share_mode == ShareMode::Exclusive;
+        if tightens {
+            self.change_share(share_mode, true)?;
+        }
+        match self.make_ready(&call, slot, share_mode, preferred_protocols, reset) {
+            Ok(protocol) => {
+                if !tightens {
+                    self.change_share(share_mode, true)?;
+                }
+                self.with_handle(|entry| {
+                    entry.standing = Standing::Good;
+                    entry.protocol = protocol;
+                })
             }
-            agree_on_protocol(&inner, &call, slot, preferred_protocols).map(Some)
-        });
-        match protocol {
-            Ok(protocol) => self.with_handle(|entry| {
-                entry.standing = Standing::Good;
-                entry.protocol = protocol;
-            }),
-            Err(error) => Err(call.error(error)),
+            Err(error) => {
+                if tightens {
+                    // A reader that is gone has nothing to be shared.
+                    let _ = self.change_share(before, true);
+                }
+                Err(call.error(error))
+            }
         }
     }
 
-    /// Closes the handle; what happens to the card says `disposition`, unless another holds a
-    /// transaction: then the card is left alone.
+    /// Resets the card if told to, and agrees with it on a protocol. The reader itself needs
+    /// neither power nor protocol: what others have agreed on stays.
+    fn make_ready(
+        &self,
+        call: &Call,
+        slot: SlotId,
+        share: ShareMode,
+        protocols: Protocols,
+        reset: Option<PowerUp>,
+    ) -> Result<Option<Protocol>, Error> {
+        let inner = &self.shared().inner;
+        if let Some(how) = reset {
+            power_up(inner, call, slot, how, Some(self.handle))?;
+        }
+        if share == ShareMode::Direct {
+            return Ok(inner.lock().slot(slot).and_then(|entry| entry.protocol));
+        }
+        ensure_powered(inner, call, slot)?;
+        agree_on_protocol(inner, call, slot, protocols).map(Some)
+    }
+
+    /// Closes the handle; what happens to the card says `disposition`. If another holds a
+    /// transaction, it happens when that ends; this returns at once then. Otherwise waits for the
+    /// reset: [`Context::cancel`] ends the waiting, and the reset goes on.
+    ///
+    /// [`Disposition::LeaveCard`] leaves the card powered, with the protocol that was agreed on,
+    /// for whoever connects next. It stays so without any handle open: power is never cut for
+    /// idleness.
     ///
     /// # Errors
     /// [`Error::InvalidHandle`], with the card.
@@ -319,48 +157,6 @@ impl Card {
             Ok(()) => Ok(()),
             Err(error) => Err((self, error)),
         }
-    }
-
-    /// Begins a transaction: others' calls wait until it ends. Waits for that of another, first
-    /// come, first served. A handle may begin several; as many have to end.
-    ///
-    /// # Errors
-    /// As [`status2_owned`](Self::status2_owned).
-    pub fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
-        let (_call, slot) = self.enter()?;
-        let mut state = self.shared().inner.lock();
-        let handle = self.handle;
-        let entry = state.slot_mut(slot).ok_or(Error::ReaderUnavailable)?;
-        let depth = entry.transaction.map_or(0, |holder| holder.depth);
-        entry.transaction = Some(Holder { handle, depth: depth + 1 });
-        drop(state);
-        drop(_call);
-        Ok(Transaction::new(self))
-    }
-
-    /// An attribute of reader or card.
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedFeature`] if there is none, [`Error::ReaderUnavailable`].
-    pub fn get_attribute_owned(&self, attribute: Attribute) -> Result<Vec<u8>, Error> {
-        let state = self.shared().inner.lock();
-        let (handle, slot) = find(&state, self.handle)?;
-        attribute_of(attribute, handle, slot).ok_or(Error::UnsupportedFeature)
-    }
-
-    /// The same, into a buffer.
-    ///
-    /// # Errors
-    /// As [`get_attribute_owned`](Self::get_attribute_owned), and [`Error::InsufficientBuffer`].
-    pub fn get_attribute<'buf>(
-        &self,
-        attribute: Attribute,
-        buffer: &'buf mut [u8],
-    ) -> Result<&'buf [u8], Error> {
-        let value = self.get_attribute_owned(attribute)?;
-        let room = buffer.get_mut(..value.len()).ok_or(Error::InsufficientBuffer)?;
-        room.copy_from_slice(&value);
-        Ok(room)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -373,7 +169,8 @@ impl Card {
 
     /// A call of this handle that has its turn at the slot, the card being what the handle's user
     /// takes it for.
-    fn enter(&self) -> Result<(Call, SlotId), Error> {
+    pub(crate) fn enter(&self) -> Result<(Call, SlotId), Error> {
+        cause::clear();
         let shared = self.shared();
         let mut call = Call::begin(&shared.inner, shared.id)?;
         let slot = good(&shared.inner.lock(), self.handle)?;
@@ -388,8 +185,9 @@ impl Card {
         state.handles.get_mut(&self.handle).map(act).ok_or(Error::InvalidHandle)
     }
 
-    /// Checks whether this handle may share so, and with `commit` does.
-    fn change_share(&self, share: ShareMode, commit: bool) -> Result<SlotId, Error> {
+    /// Checks whether this handle may share so, and with `commit` does. Gives its slot, and how it
+    /// shared before.
+    fn change_share(&self, share: ShareMode, commit: bool) -> Result<(SlotId, ShareMode), Error> {
         let mut state = self.shared().inner.lock();
         let (old, slot) = {
             let (handle, slot) = find(&state, self.handle)?;
@@ -408,7 +206,7 @@ impl Card {
             }
             state.notify(Some(slot));
         }
-        Ok(slot)
+        Ok((slot, old))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::card::Card;
 use crate::error::Error;
 use crate::flags::{Protocols, Scope, ShareMode};
-use crate::reader_state::ReaderState;
+use crate::reader_state::{AtrMask, ReaderState};
 use crate::stack::{ContextEntry, Inner, Stack};
 use crate::status_wait;
 use std::collections::HashMap;
@@ -11,6 +11,11 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+/// The group that every reader is in: SCARD_DEFAULT_READERS.
+pub const DEFAULT_READERS: &CStr = c"SCard$DefaultReaders";
+/// What asks for the readers of all groups: SCARD_ALL_READERS.
+pub const ALL_READERS: &CStr = c"SCard$AllReaders";
 
 /// A context: what calls belong to, and what cancel ends. Clones are the same context; it is
 /// released by [`release`](Self::release) or with its last clone and [`Card`].
@@ -57,7 +62,8 @@ impl Context {
             return Err(Error::ServiceStopped);
         }
         let id = state.new_id();
-        let entry = ContextEntry { calls: HashMap::new(), cancels_commands: true };
+        let entry =
+            ContextEntry { calls: HashMap::new(), cancels_commands: true, transaction_limit: None };
         state.contexts.insert(id, entry);
         drop(state);
         Ok(Self { shared: Arc::new(Shared { inner: Arc::clone(&stack.inner), id }) })
@@ -94,6 +100,16 @@ impl Context {
         self.shared.inner.cancel(self.shared.id)
     }
 
+    /// How many calls of this context are outstanding: what [`cancel`](Self::cancel) would end now.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHandle`] if the context has been released.
+    pub fn outstanding_calls(&self) -> Result<usize, Error> {
+        let state = self.shared.inner.lock();
+        let context = state.contexts.get(&self.shared.id).ok_or(Error::InvalidHandle)?;
+        Ok(context.calls.len())
+    }
+
     /// What cancels this context from elsewhere, without keeping it alive.
     pub fn canceller(&self) -> Canceller {
         Canceller { inner: Arc::downgrade(&self.shared.inner), id: self.shared.id }
@@ -109,6 +125,20 @@ impl Context {
         let mut state = self.shared.inner.lock();
         let context = state.contexts.get_mut(&self.shared.id).ok_or(Error::InvalidHandle)?;
         context.cancels_commands = commands;
+        Ok(())
+    }
+
+    /// How long nothing may be done in a transaction that a card of this context begins from now
+    /// on: after that the card is reset, the transaction is over, and its holder's next call fails
+    /// with [`Error::ResetCard`]. Any call on the card counts, as long as it lasts. Windows has 5
+    /// seconds; here there is no limit unless one is set.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHandle`] if the context has been released.
+    pub fn set_transaction_limit(&self, limit: Option<Duration>) -> Result<(), Error> {
+        let mut state = self.shared.inner.lock();
+        let context = state.contexts.get_mut(&self.shared.id).ok_or(Error::InvalidHandle)?;
+        context.transaction_limit = limit;
         Ok(())
     }
 
@@ -183,6 +213,42 @@ impl Context {
         status_wait::wait(&self.shared.inner, self.shared.id, timeout.into(), readers)
     }
 
+    /// Which of `readers` have a card with one of these ATRs: their event states have
+    /// [`State::ATRMATCH`](crate::State::ATRMATCH). Returns at once, with the readers' states and
+    /// ATRs as [`get_status_change`](Self::get_status_change) fills them in:
+    /// SCardLocateCardsByATR.
+    ///
+    /// # Errors
+    /// [`Error::UnknownReader`], [`Error::InvalidHandle`].
+    pub fn locate_cards_by_atr(
+        &self,
+        atrs: &[AtrMask],
+        readers: &mut [ReaderState],
+    ) -> Result<(), Error> {
+        self.is_valid()?;
+        status_wait::locate(&self.shared.inner, atrs, readers)
+    }
+
+    /// The groups of readers there are: [`DEFAULT_READERS`], with all of them; none without
+    /// readers.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHandle`].
+    pub fn list_reader_groups_owned(&self) -> Result<Vec<CString>, Error> {
+        let any = !self.list_readers_owned()?.is_empty();
+        Ok(any.then(|| DEFAULT_READERS.to_owned()).into_iter().collect())
+    }
+
+    /// The names of the readers in `groups`, each once. Groups that there are not are passed over.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHandle`].
+    pub fn list_readers_in_groups(&self, groups: &[&CStr]) -> Result<Vec<CString>, Error> {
+        let names = self.list_readers_owned()?;
+        let all = groups.iter().any(|group| [DEFAULT_READERS, ALL_READERS].contains(group));
+        Ok(if all { names } else { Vec::new() })
+    }
+
     /// The stack that the context works with.
     pub fn stack(&self) -> Stack {
         Stack { inner: Arc::clone(&self.shared.inner) }
@@ -223,7 +289,7 @@ impl Inner {
         Ok(())
     }
 
-    fn release_context(&self, id: u64) -> Result<(), Error> {
+    fn release_context(self: &Arc<Self>, id: u64) -> Result<(), Error> {
         let mut state = self.lock();
         let mut context = state.contexts.remove(&id).ok_or(Error::InvalidHandle)?;
         for call in context.calls.values_mut() {

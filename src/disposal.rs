@@ -1,117 +1,187 @@
 //! The end of handles and transactions, and what becomes of the card then.
 
-use crate::card::find;
+use crate::call::{Call, Interest};
 use crate::error::Error;
 use crate::flags::Disposition;
-use crate::stack::{CardState, Inner, SlotId, Standing};
+use crate::stack::{CardState, Inner, SlotEntry, SlotId, StackState, Standing};
 use ccid::operation::PowerUp;
-use ccid::{Operation, Output};
+use ccid::{Operation, Output, Slot};
 use ifd::Done;
 use log::debug;
+use std::sync::Arc;
+
+/// What is done to the card, if anything. No reader known can eject by CCID: as unpowering.
+fn operation_of(disposition: Disposition) -> Option<Operation> {
+    match disposition {
+        Disposition::LeaveCard => None,
+        Disposition::ResetCard => Some(Operation::PowerOn(PowerUp::Warm)),
+        Disposition::UnpowerCard | Disposition::EjectCard => Some(Operation::PowerOff),
+    }
+}
 
 impl Inner {
-    /// The handle is no more; its transaction ends.
-    pub(crate) fn close_handle(&self, handle: u64) -> Option<(SlotId, bool)> {
+    /// The handle is no more; its transaction ends. `wish` is done to its card, or to that of its
+    /// transaction. Gives the slot if something is being done there.
+    fn close(
+        self: &Arc<Self>,
+        handle: u64,
+        wish: impl FnOnce(Standing, bool) -> Option<Operation>,
+    ) -> Option<SlotId> {
         let mut state = self.lock();
         let entry = state.handles.remove(&handle)?;
-        let slot = state.slot_mut(entry.slot)?;
+        let id = entry.slot;
+        let slot = state.slot_mut(id)?;
         slot.remove_handle(entry.share);
         let held = slot.transaction.is_some_and(|holder| holder.handle == handle);
-        if held {
-            slot.transaction = None;
+        let wish = wish(entry.standing, held);
+        if slot.transaction.is_some() && !held {
+            // The holder's work is not disturbed.
+            slot.owed = wish.or(slot.owed.take());
+            state.notify(Some(id));
+            return None;
         }
-        state.notify(Some(entry.slot));
-        Some((entry.slot, held))
+        let operation = wish.or(slot.owed.take());
+        let disposal = operation.and_then(|operation| state.take_card(id, operation));
+        state.release_transaction(id);
+        drop(state);
+        disposal.map(|disposal| self.dispose(disposal))
     }
 
-    pub(crate) fn disconnect(&self, handle: u64, disposition: Disposition) -> Result<(), Error> {
-        let standing = {
-            let state = self.lock();
-            state.handles.get(&handle).ok_or(Error::InvalidHandle)?.standing
-        };
-        // A reader that is gone, or a card that is another's now, is left alone.
-        if let (Some((slot, _)), Standing::Good) = (self.close_handle(handle), standing) {
-            self.dispose(slot, None, disposition);
+    /// The handle is no more; the card is left as it is.
+    pub(crate) fn close_handle(self: &Arc<Self>, handle: u64) {
+        self.close(handle, |_, _| None);
+    }
+
+    pub(crate) fn disconnect(
+        self: &Arc<Self>,
+        handle: u64,
+        disposition: Disposition,
+    ) -> Result<(), Error> {
+        let context = self.lock().handles.get(&handle).ok_or(Error::InvalidHandle)?.context;
+        let call = Call::begin(self, context);
+        // A card that is another's now is left alone.
+        let wish = |standing, _| operation_of(disposition).filter(|_| standing == Standing::Good);
+        if let Some(slot) = self.close(handle, wish) {
+            await_disposal(call, slot);
         }
         Ok(())
     }
 
     /// The context of the handle is gone: as if its owner had died. A transaction it held leaves
     /// the card reset. Does not block.
-    pub(crate) fn abandon(&self, handle: u64) {
-        if let Some((slot, true)) = self.close_handle(handle) {
-            let mut state = self.lock();
-            state.mark_handles(slot, Standing::Reset, None);
-            let Some(entry) = state.slot_mut(slot) else {
-                return;
-            };
-            entry.protocol = None;
-            let (reader, number) = (entry.reader.clone(), entry.number);
-            drop(state);
-            reader.start(number, Operation::PowerOn(PowerUp::Warm), None, Done::new(|_| {}));
-        }
+    pub(crate) fn abandon(self: &Arc<Self>, handle: u64) {
+        self.close(handle, |_, held| held.then_some(Operation::PowerOn(PowerUp::Warm)));
     }
 
     pub(crate) fn end_transaction(
-        &self,
+        self: &Arc<Self>,
         handle: u64,
         disposition: Disposition,
     ) -> Result<(), Error> {
-        let slot = {
-            let mut state = self.lock();
-            let id = find(&state, handle)?.1.id;
-            let entry = state.slot_mut(id).ok_or(Error::ReaderUnavailable)?;
-            match &mut entry.transaction {
-                Some(holder) if holder.handle == handle && holder.depth > 1 => {
-                    holder.depth -= 1;
-                    return Ok(());
-                }
-                Some(holder) if holder.handle == handle => id,
-                Some(_) => return Err(Error::SharingViolation),
-                None => return Err(Error::NotTransacted),
+        let mut state = self.lock();
+        state.touch(handle);
+        let entry = state.handles.get(&handle).ok_or(Error::InvalidHandle)?;
+        let (context, id, standing) = (entry.context, entry.slot, entry.standing);
+        let slot = state.slot_mut(id).ok_or(Error::ReaderUnavailable)?;
+        match (&mut slot.transaction, standing) {
+            (Some(holder), _) if holder.handle == handle && holder.depth > 1 => {
+                holder.depth -= 1;
+                return Ok(());
             }
-        };
-        // The card is reset before the next one gets it.
-        self.dispose(slot, Some(handle), disposition);
-        self.lock().release_transaction(slot);
+            (Some(holder), _) if holder.handle == handle => {}
+            (_, Standing::Removed) => return Err(Error::RemovedCard),
+            (_, Standing::Reset) => return Err(Error::ResetCard),
+            (Some(_), Standing::Good) => return Err(Error::SharingViolation),
+            (None, Standing::Good) => return Err(Error::NotTransacted),
+        }
+        let operation = operation_of(disposition).or(slot.owed.take());
+        let disposal = operation.and_then(|operation| state.take_card(id, operation));
+        state.release_transaction(id);
+        drop(state);
+        if let Some(disposal) = disposal {
+            let call = Call::begin(self, context);
+            let slot = self.dispose(disposal);
+            await_disposal(call, slot);
+        }
         Ok(())
     }
 
-    /// Does to the card what `disposition` says, unless another than `own` holds a transaction.
-    fn dispose(&self, slot: SlotId, own: Option<u64>, disposition: Disposition) {
-        let operation = match disposition {
-            Disposition::LeaveCard => return,
-            Disposition::ResetCard => Operation::PowerOn(PowerUp::Warm),
-            Disposition::UnpowerCard | Disposition::EjectCard => Operation::PowerOff,
+    /// Does to a card that was taken what was to be done, and lets the others have it then. Does
+    /// not wait for that. Gives the slot.
+    pub(crate) fn dispose(self: &Arc<Self>, disposal: Disposal) -> SlotId {
+        let Disposal { slot: id, reader, number, operation } = disposal;
+        let weak = Arc::downgrade(self);
+        let done = Done::new(move |result| {
+            let Some(inner) = weak.upgrade() else {
+                return;
+            };
+            let mut state = inner.lock();
+            if let Some(slot) = state.slot_mut(id) {
+                slot.disposed(result);
+            }
+            state.notify(Some(id));
+            drop(state);
+            inner.settled.notify_all();
+        });
+        reader.start(number, operation, None, done);
+        id
+    }
+}
+
+impl StackState {
+    /// Takes the card of a slot, for its power to be cut or renewed: nobody gets his turn there
+    /// until [`dispose`](Inner::dispose) has done it, and all handles are told. None if the card
+    /// has no power.
+    pub(crate) fn take_card(&mut self, id: SlotId, operation: Operation) -> Option<Disposal> {
+        let slot = self.slot_mut(id)?;
+        let CardState::Powered(atr) = &slot.card else {
+            return None;
         };
-        let mut state = self.lock();
-        let Some(entry) = state.slot_mut(slot) else {
-            return;
-        };
-        let foreign = entry.transaction.is_some_and(|holder| Some(holder.handle) != own);
-        if foreign || !matches!(entry.card, CardState::Powered(_)) {
+        slot.card = CardState::Resetting(atr.clone());
+        slot.protocol = None;
+        let (reader, number) = (slot.reader.clone(), slot.number);
+        self.mark_handles(id, Standing::Reset, None);
+        Some(Disposal { slot: id, reader, number, operation })
+    }
+}
+
+/// A card that was taken, and what is to be done to it.
+#[must_use = "nobody gets the card before it is done"]
+pub(crate) struct Disposal {
+    slot: SlotId,
+    reader: ifd::Handle,
+    number: Slot,
+    operation: Operation,
+}
+
+/// Waits until a card that is being reset or powered off is, unless the call is cancelled.
+fn await_disposal(call: Result<Call, Error>, slot: SlotId) {
+    let Ok(call) = call else {
+        // The stack is being shut down.
+        return;
+    };
+    let waited = call.wait(Interest::Slots(vec![slot]), None, |state| {
+        state.slot(slot).is_none_or(SlotEntry::is_settled).then_some(())
+    });
+    if let Err(error) = waited {
+        debug!("not waited for the card: {error}");
+    }
+}
+
+impl SlotEntry {
+    /// What was to be done to the card before another gets it has ended.
+    fn disposed(&mut self, result: Result<Output, ccid::Error>) {
+        // It may have been taken out meanwhile, or another put in.
+        if !matches!(self.card, CardState::Resetting(_)) {
             return;
         }
-        entry.protocol = None;
-        let (reader, number) = (entry.reader.clone(), entry.number);
-        state.mark_handles(slot, Standing::Reset, own);
-        drop(state);
-        let result = reader.call(number, operation, None);
-        let mut state = self.lock();
-        if let Some(entry) = state.slot_mut(slot) {
-            match result {
-                Ok(Output::Atr(atr)) => entry.powered_up(&Ok(atr)),
-                Ok(_) => entry.powered_off(),
-                Err(error) => {
-                    debug!("card not disposed of: {error}");
-                    entry.powered_up(&Err(error));
-                }
+        match result {
+            Ok(Output::Atr(atr)) => self.powered_up(&Ok(atr)),
+            Ok(_) => self.powered_off(),
+            Err(error) => {
+                debug!("card not disposed of: {error}");
+                self.powered_up(&Err(error));
             }
         }
-        // Its own protocol is agreed on anew before it is used again.
-        if let Some(handle) = own.and_then(|own| state.handles.get_mut(&own)) {
-            handle.standing = Standing::Reset;
-        }
-        state.notify(Some(slot));
     }
 }

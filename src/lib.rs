@@ -27,24 +27,30 @@
 mod attribute;
 mod call;
 mod card;
+mod cause;
 mod connect;
 mod context;
 mod disposal;
 mod error;
+mod exchange;
 mod flags;
+mod holder;
 mod naming;
 mod reader_state;
 mod stack;
+mod status;
 mod status_wait;
 mod transaction;
 
 pub use attribute::Attribute;
-pub use card::{Card, CardStatusOwned};
-pub use context::{Canceller, Context};
+pub use card::Card;
+pub use cause::{Cause, Failure, last_cause};
+pub use context::{ALL_READERS, Canceller, Context, DEFAULT_READERS};
 pub use error::Error;
 pub use flags::{Disposition, Protocol, Protocols, Scope, ShareMode, State, Status};
-pub use reader_state::{PNP_NOTIFICATION, ReaderState};
+pub use reader_state::{AtrMask, PNP_NOTIFICATION, ReaderState};
 pub use stack::{ReaderInfo, Stack, UnusableReader, UsbReader};
+pub use status::{CardStatus, CardStatusOwned};
 pub use transaction::Transaction;
 
 /// Code of an escape command to the reader: SCARD_CTL_CODE(1).

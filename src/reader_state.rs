@@ -1,5 +1,6 @@
 //! What a caller of a status wait knows of a reader, and learns.
 
+use crate::error::Error;
 use crate::flags::State;
 use std::ffi::{CStr, CString};
 
@@ -34,6 +35,14 @@ impl ReaderState {
         &self.atr
     }
 
+    /// With another count than that of the last wait: what the caller knows of insertions and
+    /// removals; for [`PNP_NOTIFICATION`] either the count of the last wait or, as on Windows, the
+    /// number of readers that the caller knows. 0: it does not know.
+    pub fn with_event_count(mut self, count: u16) -> Self {
+        self.current = self.current & 0xFFFF | u32::from(count) << 16;
+        self
+    }
+
     /// What the caller knows.
     pub fn current_state(&self) -> State {
         State::from_bits_truncate(self.current)
@@ -44,7 +53,8 @@ impl ReaderState {
         State::from_bits_truncate(self.event)
     }
 
-    /// Insertions and removals so far, or readers' for [`PNP_NOTIFICATION`]; 16 bits.
+    /// Counts insertions and removals; never 0 once the reader has told what is in it. For
+    /// [`PNP_NOTIFICATION`], readers coming and going, those included that cannot be used. 16 bits.
     pub fn event_count(&self) -> u32 {
         self.event >> 16
     }
@@ -65,8 +75,46 @@ impl ReaderState {
         self.atr.extend_from_slice(atr);
     }
 
+    pub(crate) fn add_event(&mut self, state: State) {
+        self.event |= state.bits();
+    }
+
     pub(crate) fn is_pnp(&self) -> bool {
         // Case does not matter here, as in pcsc-lite.
         self.name.to_bytes().eq_ignore_ascii_case(PNP_NOTIFICATION().to_bytes())
+    }
+}
+
+/// An ATR to look for, and the bits of it that matter: SCARD_ATRMASK.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AtrMask {
+    atr: Vec<u8>,
+    mask: Vec<u8>,
+}
+
+impl AtrMask {
+    /// This ATR and no other.
+    pub fn exact(atr: &[u8]) -> Self {
+        Self { atr: atr.to_vec(), mask: vec![0xFF; atr.len()] }
+    }
+
+    /// The ATRs of the same length that are like `atr` in the bits that `mask` has.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] if the two are not equally long.
+    pub fn new(atr: &[u8], mask: &[u8]) -> Result<Self, Error> {
+        if atr.len() != mask.len() {
+            return Err(Error::InvalidParameter);
+        }
+        Ok(Self { atr: atr.to_vec(), mask: mask.to_vec() })
+    }
+
+    /// Whether it is one of those; no card's, which is empty, ever is.
+    pub fn matches(&self, atr: &[u8]) -> bool {
+        let same =
+            |((looked_for, found), mask): ((&u8, &u8), &u8)| (looked_for ^ found) & mask == 0;
+        !atr.is_empty()
+            && atr.len() == self.atr.len()
+            && self.atr.iter().zip(atr).zip(&self.mask).all(same)
     }
 }

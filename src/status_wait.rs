@@ -3,8 +3,8 @@
 use crate::call::{Call, Interest};
 use crate::error::Error;
 use crate::flags::State;
-use crate::reader_state::ReaderState;
-use crate::stack::{Inner, SlotId, StackState};
+use crate::reader_state::{AtrMask, ReaderState};
+use crate::stack::{FIRST_CHANGE, Inner, SlotId, StackState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,23 @@ pub(crate) fn wait(
     result
 }
 
+/// Fills in what there is to see now, and which cards have one of these ATRs.
+pub(crate) fn locate(
+    inner: &Inner,
+    atrs: &[AtrMask],
+    readers: &mut [ReaderState],
+) -> Result<(), Error> {
+    let state = inner.lock();
+    let targets = targets(&state, readers)?;
+    look(&state, &targets, readers);
+    for (target, reader) in targets.iter().zip(readers) {
+        if matches!(target, Target::Slot(_)) && atrs.iter().any(|atr| atr.matches(reader.atr())) {
+            reader.add_event(State::ATRMATCH);
+        }
+    }
+    Ok(())
+}
+
 fn targets(state: &StackState, readers: &[ReaderState]) -> Result<Vec<Target>, Error> {
     readers
         .iter()
@@ -85,7 +102,12 @@ fn look(state: &StackState, targets: &[Target], readers: &mut [ReaderState]) -> 
             }
             Target::Pnp(began) => {
                 let known = (reader.current_bits() >> 16) as u16;
-                let changed = state.changes != *began || (known != 0 && known != state.changes);
+                let changed = state.changes != *began
+                    || match known {
+                        0 => false,
+                        1..FIRST_CHANGE => usize::from(known) != state.slots.len(),
+                        FIRST_CHANGE.. => known != state.changes,
+                    };
                 let event = if changed { State::CHANGED } else { State::empty() };
                 reader.set_event(event, state.changes, &[]);
                 changed

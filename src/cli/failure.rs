@@ -102,7 +102,8 @@ impl Failure {
         }
     }
 
-    /// An exchange with the card in `reader` has failed; `limit` was the caller's own.
+    /// An exchange with the card in `reader` has failed, the last that this thread made; `limit`
+    /// was the caller's own.
     pub(crate) fn of_exchange(error: Error, reader: &str, limit: Option<Duration>) -> Self {
         match (error, limit) {
             (Error::Cancelled, _) => {
@@ -118,9 +119,11 @@ impl Failure {
                 Self::new(Exit::TimeLimit, message)
             }
             (Error::NoSmartcard, _) => Self::of(Error::RemovedCard, reader),
-            (Error::NotTransacted, _) => {
-                let message = "the exchange failed: the card fell silent, or the reader reported \
-                               an error";
+            (Error::NotTransacted | Error::CommError, _) => {
+                let message = match scard::last_cause() {
+                    Some(cause) => format!("the exchange failed: {cause}"),
+                    None => "the exchange failed".to_owned(),
+                };
                 Self::failed(message).hint("-vv shows every message on the wire")
             }
             (other, _) => Self::of(other, reader),

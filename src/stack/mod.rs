@@ -10,6 +10,7 @@ mod usb;
 use crate::call::{CallEntry, CallId};
 use crate::error::Error;
 use crate::flags::{Protocol, ShareMode};
+use crate::holder;
 use crate::naming;
 use ccid::operation::PowerUp;
 use ccid::{Operation, Options, Output};
@@ -94,6 +95,7 @@ impl Stack {
         let inner = Inner {
             state: Mutex::new(StackState::new()),
             settled: Condvar::new(),
+            idle: Mutex::new(None),
             options,
             only,
             watch: Mutex::new(None),
@@ -221,7 +223,9 @@ impl Stack {
 pub(crate) struct Inner {
     state: Mutex<StackState>,
     /// A slot may have settled.
-    settled: Condvar,
+    pub(crate) settled: Condvar,
+    /// Wakes the thread that looks after idle transactions, if there is one.
+    pub(crate) idle: Mutex<Option<holder::Waker>>,
     options: Options,
     /// The readers on USB that may be opened; None: all.
     only: Option<Vec<UsbKey>>,
@@ -243,6 +247,8 @@ pub(crate) struct ContextEntry {
     pub(crate) calls: HashMap<CallId, CallEntry>,
     /// Cancel aborts running commands, too.
     pub(crate) cancels_commands: bool,
+    /// How long nothing may be done in a transaction.
+    pub(crate) transaction_limit: Option<Duration>,
 }
 
 /// How a handle stands to its card.
@@ -262,6 +268,11 @@ pub(crate) struct HandleEntry {
     pub(crate) standing: Standing,
     pub(crate) protocol: Option<Protocol>,
 }
+
+/// Where the count of readers that came or went starts, and starts again. On Windows a waiting
+/// caller tells how many readers it knows, on pcsc-lite this count: as no stack has so many readers,
+/// it is clear which of the two is meant.
+pub(crate) const FIRST_CHANGE: u16 = 0x4000;
 
 /// bus, address, interface
 type UsbKey = (String, u8, u8);
@@ -291,7 +302,7 @@ impl StackState {
             retried: HashMap::new(),
             contexts: HashMap::new(),
             handles: HashMap::new(),
-            changes: 1,
+            changes: FIRST_CHANGE,
             stopped: false,
             next_id: 1,
         }
@@ -313,6 +324,12 @@ impl StackState {
 
     pub(crate) fn call(&mut self, context: u64, id: CallId) -> Option<&mut CallEntry> {
         self.contexts.get_mut(&context)?.calls.get_mut(&id)
+    }
+
+    /// A reader has come or gone, one that cannot be used included.
+    fn count_change(&mut self) {
+        self.changes = self.changes.wrapping_add(1).max(FIRST_CHANGE);
+        self.notify(None);
     }
 
     /// Wakes the calls that want to know of a change at `slot`, or of readers coming and going.
@@ -352,7 +369,9 @@ impl StackState {
 
     /// The device there has been unplugged. The index of one that is open goes with its slots.
     fn usb_left(&mut self, key: &UsbKey) {
-        self.unusable.remove(key);
+        if self.unusable.remove(key).is_some() {
+            self.count_change();
+        }
         let Self { slots, devices, .. } = self;
         let open = |index| slots.iter().any(|slot| slot.index == index);
         devices.retain(|index, other| other.as_ref() != Some(key) || open(*index));
@@ -429,8 +448,7 @@ impl Inner {
             info!("reader {}", name.to_string_lossy());
             state.slots.push(SlotEntry::new(id, name, index, number, reader.clone()));
         }
-        state.changes = state.changes.wrapping_add(1);
-        state.notify(None);
+        state.count_change();
     }
 
     fn usb_changed(self: &Arc<Self>, change: Change) {
@@ -457,7 +475,7 @@ impl Inner {
                 let name = naming::of_candidate(candidate);
                 let ids = (candidate.vendor_id(), candidate.product_id());
                 warn!("{name}: {reason}");
-                self.lock().unusable.insert(key, UnusableReader { name, ids, reason });
+                self.lock().cannot_use(key, UnusableReader { name, ids, reason });
             }
         }
     }
@@ -557,8 +575,7 @@ impl StackState {
             self.mark_handles(id, Standing::Removed, None);
             self.notify(Some(id));
         }
-        self.changes = self.changes.wrapping_add(1);
-        self.notify(None);
+        self.count_change();
         if *error != ccid::Error::Unresponsive {
             return None;
         }
@@ -571,14 +588,21 @@ impl StackState {
         let name = naming::friendly(&info);
         let ids = (info.vendor_id, info.product_id);
         let reason = OpenError::System("it does not answer any more: plug it in again".into());
-        self.unusable.insert(key, UnusableReader { name, ids, reason });
+        self.cannot_use(key, UnusableReader { name, ids, reason });
         None
+    }
+
+    /// A reader is plugged in and cannot be used: whoever waits for readers hears of it.
+    fn cannot_use(&mut self, key: UsbKey, reader: UnusableReader) {
+        self.unusable.insert(key, reader);
+        self.count_change();
     }
 
     /// The transaction at `slot` ends, whoever holds it.
     pub(crate) fn release_transaction(&mut self, slot: SlotId) {
         if let Some(entry) = self.slot_mut(slot) {
             entry.transaction = None;
+            entry.owed = None;
         }
         self.notify(Some(slot));
     }

@@ -2,9 +2,10 @@
 
 use crate::call::CallId;
 use crate::flags::{Protocol, ShareMode, State};
-use ccid::{Atr, Slot};
+use ccid::{Atr, Operation, Slot};
 use std::collections::VecDeque;
 use std::ffi::CString;
+use std::time::{Duration, Instant};
 
 /// Names a slot of the stack for as long as its reader is there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,6 +32,10 @@ pub(crate) enum CardState {
 pub(crate) struct Holder {
     pub(crate) handle: u64,
     pub(crate) depth: u32,
+    /// When something was last done in it.
+    pub(crate) since: Instant,
+    /// How long nothing may be done in it; None: for ever.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// A slot of a reader.
@@ -42,11 +47,17 @@ pub(crate) struct SlotEntry {
     pub(crate) number: Slot,
     pub(crate) reader: ifd::Handle,
     pub(crate) card: CardState,
-    /// Insertions and removals.
+    /// Counts insertions and removals; never 0 once it is known what is in it, as that stands for
+    /// "unknown" in what a waiting caller knows.
     pub(crate) events: u16,
     /// The protocol that was agreed on since the last reset.
     pub(crate) protocol: Option<Protocol>,
     pub(crate) transaction: Option<Holder>,
+    /// What is to be done to the card when the transaction ends, for a handle that was closed
+    /// meanwhile.
+    pub(crate) owed: Option<Operation>,
+    /// Commands that were answered.
+    pub(crate) transmits: u32,
     /// Handles open, by how they share.
     pub(crate) shared: u32,
     pub(crate) exclusive: bool,
@@ -74,6 +85,8 @@ impl SlotEntry {
             events: 0,
             protocol: None,
             transaction: None,
+            owed: None,
+            transmits: 0,
             shared: 0,
             exclusive: false,
             waiting: VecDeque::new(),
@@ -109,12 +122,16 @@ impl SlotEntry {
         }
         if self.card != CardState::Absent {
             // An insertion that was not told yet is not counted, and neither is its removal.
-            if self.is_settled() {
-                self.events = self.events.wrapping_add(1);
+            if self.is_settled() || self.events == 0 {
+                self.count_event();
             }
             self.card = CardState::Absent;
         }
         false
+    }
+
+    fn count_event(&mut self) {
+        self.events = self.events.wrapping_add(1).max(1);
     }
 
     /// A power-up has ended.
@@ -123,7 +140,7 @@ impl SlotEntry {
             return;
         }
         if self.card == CardState::Powering {
-            self.events = self.events.wrapping_add(1);
+            self.count_event();
         }
         self.protocol = None;
         self.card = match result {
@@ -144,7 +161,7 @@ impl SlotEntry {
 
     /// Its power was cut.
     pub(crate) fn powered_off(&mut self) {
-        if let CardState::Powered(atr) = &self.card {
+        if let CardState::Powered(atr) | CardState::Resetting(atr) = &self.card {
             self.card = CardState::Unpowered(atr.clone());
         }
         self.protocol = None;
@@ -215,6 +232,14 @@ impl SlotEntry {
         self.waiting.retain(|(waiting, _)| *waiting != call);
         if self.turn == Some(call) {
             self.turn = None;
+            if let Some(holder) = &mut self.transaction {
+                holder.since = Instant::now();
+            }
         }
+    }
+
+    /// It is some call's turn.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.turn.is_some()
     }
 }
