@@ -62,6 +62,10 @@ pub fn run<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Running
 }
 
 impl<T> Running<T> {
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     pub fn join(self) -> T {
         match self.result.recv_timeout(WATCHDOG) {
             Ok(value) => {
