@@ -7,8 +7,8 @@
 
 use ccid::atr::{AtrInfo, Check, Convention, InterfaceBytes, MAX_ATR_LEN, Protocol};
 use ccid::descriptor::DESCRIPTOR_LEN;
-use ccid::t1::Nad;
 use ccid::parameters::{FiDi, exchange_time, protocol_data};
+use ccid::t1::Nad;
 use ccid::{Atr, ClassDescriptor};
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;

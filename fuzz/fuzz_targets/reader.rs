@@ -1,6 +1,7 @@
 //! One reader, driven by a script: operations, cancels, answers good and bad, lost transfers, time.
 //! Whatever it is: every operation ends once, none that was not started; what goes out are
-//! commands to slots there are. At the end the reader either falls silent, and all that was started
+//! commands to slots there are, and none before the reader has said at which rates it works, if it is
+//! asked that. At the end the reader either falls silent, and all that was started
 //! ends within its limits; or it answers everything, and its slots can be used again.
 //!
 //! Input: four bytes of what the reader is, then steps of a byte each with operands behind it.
@@ -10,7 +11,8 @@
 use ccid::atr::Protocol;
 use ccid::operation::PowerUp;
 use ccid::pin::{Format, PinEntry, Verification};
-use ccid::wire::{ClassRequest, Command, Message, Seq, Slot};
+use ccid::quirk::{Behaviour, Flags};
+use ccid::wire::{ClassRequest, ClockCommand, Command, MechanicalFunction, Message, Seq, Slot};
 use ccid::{
     ClassDescriptor, Error, Event, Instant, Operation, OperationId, Options, Reader, Transmit,
 };
@@ -28,6 +30,7 @@ fuzz_target!(|input: &[u8]| {
     let Some(([slots, busy, level, poll], script)) = input.split_first_chunk() else { return };
     let mut script = Script(script);
     let mut bench = Bench::new(*slots, *busy, *level, *poll);
+    bench.drain();
     while let Some(step) = script.byte() {
         bench.step(step, &mut script);
         bench.drain();
@@ -99,6 +102,10 @@ struct Bench {
     wire: VecDeque<(Slot, Seq, u8)>,
     /// Control requests that have not ended.
     requests: VecDeque<ClassRequest>,
+    /// Until then those of the opening may keep the commands waiting.
+    opening: Instant,
+    /// Which of those there have been.
+    asked: Vec<ClassRequest>,
     /// A recovery has been asked for and is not done.
     recovering: bool,
     gone: bool,
@@ -111,22 +118,35 @@ impl Bench {
         let mut class = [0; 54];
         (class[0], class[1], class[4]) = (54, 0x21, slots & 0x03);
         (class[5], class[6], class[53]) = (0x07, 0x03, busy & 0x07);
-        class[10..12].copy_from_slice(&4000u16.to_le_bytes());
+        // A clock that makes no sense is asked for.
+        let clock: u16 = if poll & 4 == 0 { 4000 } else { 1 };
+        class[10..12].copy_from_slice(&clock.to_le_bytes());
+        (class[18], class[27]) = (slots >> 6, slots >> 4 & 0x03);
+        class[23..26].copy_from_slice(&[0x16, 0x40, 0x05]);
         class[28..30].copy_from_slice(&254u16.to_le_bytes());
+        (class[36], class[41]) = (0x0F, 0x01);
         class[40] = level & 0xFE;
         class[42] = level << 1 & 0x06 | u8::from(level & 0x06 == 0);
         class[44..46].copy_from_slice(&271u16.to_le_bytes());
         let class = ClassDescriptor::parse(&class).unwrap();
+        let tells = Flags::PIN_FEATURE_BLOCK | Flags::FIRMWARE_NAME | Flags::PIN_STRINGS;
+        let behaviour = Behaviour {
+            flags: if poll & 8 == 0 { Flags::empty() } else { tells },
+            open_delay: Duration::from_secs(u64::from(poll >> 4 & 1)),
+            ..Behaviour::default()
+        };
         let poll = (poll & 1 != 0).then_some(Duration::from_millis(400));
         let options = Options { poll, ..Options::default() };
         Self {
-            reader: Reader::new(class, options, Instant::ZERO),
+            reader: Reader::with_behaviour(class, behaviour, options, Instant::ZERO),
             now: Instant::ZERO,
             slots: slots & 0x03,
             running: BTreeSet::new(),
             started: Vec::new(),
             wire: VecDeque::new(),
             requests: VecDeque::new(),
+            opening: Instant::ZERO,
+            asked: Vec::new(),
             recovering: false,
             gone: false,
             last_ended: None,
@@ -148,7 +168,7 @@ impl Bench {
             5 | 6 => self.answer(script),
             7 => self.reader.handle_message(script.bytes(), now),
             8 => self.reader.handle_interrupt(script.bytes(), now),
-            9 => self.end_request(),
+            9 => self.end_request(Some(script)),
             10 => match script.operand() % 8 {
                 0 => self.reader.handle_interrupt_lost(Duration::from_millis(250), now),
                 1 => {
@@ -162,7 +182,7 @@ impl Bench {
     }
 
     fn start(&mut self, script: &mut Script<'_>) {
-        let operation = match script.operand() % 11 {
+        let operation = match script.operand() % 16 {
             0 => Operation::PowerOn(PowerUp::Cold),
             1 => Operation::PowerOn(PowerUp::Warm),
             2 => Operation::PowerOff,
@@ -176,7 +196,15 @@ impl Bench {
                 let apdu = script.bytes();
                 pin_entry(apdu, script.operand())
             }
-            _ => Operation::Exchange(script.bytes().to_vec().into()),
+            10 => Operation::Exchange(script.bytes().to_vec().into()),
+            11 => Operation::ExchangeComplete(script.bytes().to_vec().into()),
+            12 => Operation::Mechanical(MechanicalFunction::from(script.operand() % 8)),
+            13 => Operation::IccClock(ClockCommand::from(script.operand() % 3)),
+            14 => Operation::T0Apdu { get_response: script.byte(), envelope: script.byte() },
+            _ => Operation::SetRates {
+                clock_frequency: script.operand().into(),
+                data_rate: script.operand().into(),
+            },
         };
         // Sometimes a slot that is not there.
         let slot = Slot(script.operand() % 5);
@@ -204,10 +232,25 @@ impl Bench {
         self.reader.handle_message(&message.emit(), self.now);
     }
 
-    fn end_request(&mut self) {
-        if let Some(request) = self.requests.pop_front() {
-            self.reader.handle_control(request, Some(&[]), self.now);
+    /// The oldest control request ends: an ABORT is taken; the others fail, or bring numbers.
+    fn end_request(&mut self, script: Option<&mut Script<'_>>) {
+        match (self.requests.pop_front(), script) {
+            (None, _) => {}
+            (Some(request @ ClassRequest::Abort { .. }), _) => {
+                self.reader.handle_control(request, Some(&[]), self.now);
+            }
+            (Some(request), Some(script)) => {
+                let data = (script.operand() & 1 == 0).then(|| script.bytes());
+                self.reader.handle_control(request, data, self.now);
+            }
+            (Some(request), None) => self.reader.handle_control(request, None, self.now),
         }
+    }
+
+    /// A request of the opening has not ended, and may take longer.
+    fn is_opening(&self) -> bool {
+        let asks = |request: &ClassRequest| !matches!(request, ClassRequest::Abort { .. });
+        self.now < self.opening && self.requests.iter().any(asks)
     }
 
     fn recover(&mut self) {
@@ -242,6 +285,7 @@ impl Bench {
                     let message = Message::parse(&bytes).unwrap();
                     let command = Command::parse(&message).unwrap();
                     assert!(message.slot.0 <= self.slots);
+                    assert!(!self.is_opening(), "a command before the opening is over");
                     self.wire.push_back((message.slot, message.seq, command.answered_by()));
                 }
                 Transmit::Control {
@@ -250,7 +294,12 @@ impl Bench {
                     assert!(slot.0 <= self.slots);
                     self.requests.push_back(request);
                 }
-                Transmit::Control { request, .. } => panic!("asked for {request:?}"),
+                Transmit::Control { request, timeout } => {
+                    assert!(!self.asked.contains(&request), "{request:?} again");
+                    self.asked.push(request);
+                    self.requests.push_back(request);
+                    self.opening = self.opening.max(self.now) + timeout;
+                }
                 Transmit::Recover => {
                     assert!(!self.recovering, "a recovery in a recovery");
                     self.recovering = true;
@@ -312,7 +361,7 @@ impl Bench {
                 return;
             }
             if !self.requests.is_empty() {
-                self.end_request();
+                self.end_request(None);
             } else if self.recovering {
                 self.recover();
             } else if !answer(self) {

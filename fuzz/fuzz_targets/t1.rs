@@ -23,7 +23,8 @@ fuzz_target!(|input: &[u8]| {
     };
     let ifsc = (*ifsc).clamp(1, 254);
     let parameters = T1Parameters { ifsc, bwi: 4, cwi: 13, crc: flags & 1 != 0 };
-    let connection = Connection::new(parameters, &class(*ifsd, flags & 2 != 0)).with_nad(Nad::from_byte(*nad));
+    let connection =
+        Connection::new(parameters, &class(*ifsd, flags & 2 != 0)).with_nad(Nad::from_byte(*nad));
     let mut command = vec![0x00, 0xB0, *p1 & 0x0F, *p2];
     command.resize(4 + usize::from(*lc), *lc);
     let exchange = if flags & 4 == 0 {
