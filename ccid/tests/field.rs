@@ -5,10 +5,13 @@
 mod script;
 
 use bytes::Bytes;
+use ccid::error::Breach;
+use ccid::pin::{Format, PinEntry, Verification};
 use ccid::reassembly::Reassembler;
-use ccid::wire::{Command, IccStatus, PowerSelect, Seq, SlotError, Status};
+use ccid::wire::{Command, IccStatus, LevelParameter, PowerSelect, Seq, SlotError, Status};
 use ccid::{Error, Event, Operation, Output};
 use script::{EXTENDED, SLOT, Script, TPDU, class};
+use std::time::Duration;
 
 fn xfr(script: &mut Script) -> Seq {
     script.exchange().1
@@ -58,6 +61,56 @@ fn yubikey_4_slot_status_for_an_exchange() {
     let answer = [0x81, 0, 0, 0, 0, 0, seq.0, 0x40, 0xFC, 0];
     script.reader.handle_message(&answer, script.now);
     assert!(matches!(script.completed(), Err(Error::Failed { error: SlotError::XfrOverrun, .. })));
+}
+
+/// A data block that reports success and has not even SW1 SW2.
+#[test]
+fn an_empty_data_block_is_no_answer() {
+    let mut script = Script::powered(class(1, EXTENDED, 271));
+    let seq = xfr(&mut script);
+    let answer = [0x80, 0, 0, 0, 0, 0, seq.0, 0x00, 0x00, 0];
+    script.reader.handle_message(&answer, script.now);
+    let error = script.completed();
+    assert!(
+        matches!(error, Err(Error::Misbehaved { breach: Breach::NoStatusWord, .. })),
+        "{error:?}"
+    );
+    // The slot is not lost.
+    xfr(&mut script);
+}
+
+/// PIN pads: EFh when the user cancels, F0h when he is too slow, as RDR_to_PC_DataBlock; to the
+/// caller they are SW 6401 and 6400.
+#[test]
+fn a_pin_that_is_not_entered() {
+    for (code, error) in [(0xEF, SlotError::PinCancelled), (0xF0, SlotError::PinTimeout)] {
+        let mut script = Script::powered(class(1, EXTENDED, 271));
+        let format =
+            Format { time_out: 30, format_string: 0x82, pin_block_string: 0, pin_length_format: 0 };
+        let entry = PinEntry::verification(&Verification {
+            format,
+            pin_max_extra_digit: 0x0408,
+            entry_validation_condition: 2,
+            number_message: 1,
+            lang_id: 0x0409,
+            msg_index: 0,
+            teo_prologue: [0; 3],
+            apdu: &[0, 0x20, 0, 0x81],
+        });
+        let data = entry.data().clone();
+        script.start(Operation::Secure { entry, timeout: Duration::from_secs(40) });
+        let level_parameter = LevelParameter::WHOLE;
+        let (_, seq) = script.sent(Command::Secure { bwi: 0, level_parameter, data: &data });
+        let answer = [0x80, 0, 0, 0, 0, 0, seq.0, 0x40, code, 0];
+        script.reader.handle_message(&answer, script.now);
+        let ended = script.completed();
+        assert!(
+            matches!(ended, Err(Error::Failed { error: told, .. }) if told == error),
+            "{ended:?}"
+        );
+        // The card knows nothing of it.
+        xfr(&mut script);
+    }
 }
 
 /// IccPowerOff is never answered when the card goes meanwhile; later the request's own type comes
