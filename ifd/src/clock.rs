@@ -1,5 +1,6 @@
 //! Where the driver's time comes from.
 
+use crate::sync;
 use ccid::Instant;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub enum Clock {
 impl Clock {
     /// Real time from now on.
     pub fn monotonic() -> Self {
-        Self::Monotonic(std::time::Instant::now())
+        Self::Monotonic(sync::now())
     }
 
     /// Virtual time from zero on.
@@ -28,7 +29,7 @@ impl Clock {
     /// The time.
     pub fn now(&self) -> Instant {
         match self {
-            Self::Monotonic(epoch) => Instant::from_duration(epoch.elapsed()),
+            Self::Monotonic(epoch) => Instant::from_duration(sync::now() - *epoch),
             Self::Virtual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }

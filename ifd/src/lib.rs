@@ -12,6 +12,8 @@ pub mod driver;
 pub mod features;
 pub mod hotplug;
 pub mod quirks;
+#[doc(hidden)]
+pub mod sync;
 pub mod thread;
 pub mod trace;
 pub mod transport;

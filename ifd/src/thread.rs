@@ -6,19 +6,20 @@
 use crate::clock::Clock;
 use crate::driver::{Driver, Turn};
 use crate::quirks;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Mutex, PoisonError};
 use crate::transport::iccd::Dialect;
 use crate::transport::{DeviceInfo, Transport};
 use ccid::operation::{OperationId, Output};
 use ccid::quirk::{Adjusted, Behaviour};
 use ccid::{Atr, Error, Event, Instant, Operation, Options, Slot};
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use log::{debug, error};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake, Waker};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long closing waits for running commands to be aborted.
@@ -100,12 +101,20 @@ impl fmt::Debug for Done {
 }
 
 /// Names an operation started through a [`Handle`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ticket(u64);
 
 enum Request {
-    Start { ticket: Ticket, slot: Slot, operation: Operation, limit: Option<Duration>, done: Done },
+    Start {
+        ticket: Ticket,
+        slot: Slot,
+        operation: Operation,
+        limit: Option<Duration>,
+        done: Done,
+    },
     Cancel(Ticket),
+    /// The transport has something to say.
+    Woken,
     Close,
 }
 
@@ -113,18 +122,29 @@ enum Request {
 /// [`close`](Self::close) or when the last clone is dropped.
 #[derive(Clone)]
 pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     requests: Sender<Request>,
-    tickets: Arc<AtomicU64>,
-    info: Arc<DeviceInfo>,
-    behaviour: Arc<Behaviour>,
+    tickets: AtomicU64,
+    info: DeviceInfo,
+    behaviour: Behaviour,
     /// The same, once the reader has told of itself.
     learned: Arc<OnceLock<Behaviour>>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Ended already is fine.
+        let _ = self.requests.send(Request::Close);
+    }
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("Handle").field("info", &self.shared.info).finish_non_exhaustive()
     }
 }
 
@@ -144,14 +164,16 @@ impl Handle {
         let transport = Dialect::of(transport);
         let adjusted = quirks::of(transport.info());
         let info = DeviceInfo { class: adjusted.class, ..transport.info().clone() };
-        let (info, behaviour) = (Arc::new(info), Arc::new(adjusted.behaviour.clone()));
+        let behaviour = adjusted.behaviour.clone();
         let learned = Arc::new(OnceLock::new());
         let (requests, received) = unbounded();
+        let waker = Signal::new(requests.clone());
         let name = format!("scard {:04x}:{:04x}", info.vendor_id, info.product_id);
         let mut events = LastEvent { events: Box::new(events), told: false };
         let told = Arc::clone(&learned);
         let run = move || {
-            let mut worker = Worker::new(transport, adjusted, options, clock, received, told);
+            let mut worker =
+                Worker::new(transport, adjusted, options, clock, received, waker, told);
             let end = worker.run(&mut events);
             if end == Error::Unresponsive {
                 worker.driver.reset_device();
@@ -160,26 +182,21 @@ impl Handle {
             drop(worker);
             events.tell(ReaderEvent::Gone(end));
         };
-        let thread = std::thread::Builder::new().name(name).spawn(run)?;
-        Ok(Self {
-            requests,
-            tickets: Arc::new(AtomicU64::new(0)),
-            info,
-            behaviour,
-            learned,
-            thread: Arc::new(Mutex::new(Some(thread))),
-        })
+        let thread = Mutex::new(Some(thread::Builder::new().name(name).spawn(run)?));
+        let tickets = AtomicU64::new(0);
+        let shared = Shared { requests, tickets, info, behaviour, learned, thread };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The device, its class descriptor corrected by what is known of the reader.
     pub fn info(&self) -> &DeviceInfo {
-        &self.info
+        &self.shared.info
     }
 
     /// How the reader is treated besides: as the quirk table says, and from the end of its opening
     /// on with what it has told of itself ([`Event::Opened`]).
     pub fn behaviour(&self) -> &Behaviour {
-        self.learned.get().unwrap_or(&self.behaviour)
+        self.shared.learned.get().unwrap_or(&self.shared.behaviour)
     }
 
     /// Starts an operation (see [`ccid::Reader::start`]) and returns at once; `done` is called with
@@ -191,16 +208,16 @@ impl Handle {
         limit: Option<Duration>,
         done: Done,
     ) -> Ticket {
-        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        let ticket = Ticket(self.shared.tickets.fetch_add(1, Ordering::Relaxed));
         // If the thread has ended, the request is dropped, and `done` with it, which reports that.
-        let _ = self.requests.send(Request::Start { ticket, slot, operation, limit, done });
+        let _ = self.shared.requests.send(Request::Start { ticket, slot, operation, limit, done });
         ticket
     }
 
     /// Cancels an operation (see [`ccid::Reader::cancel`]) and returns at once. Never lost, if
     /// `start` has returned: it ends the operation, unless that has ended.
     pub fn cancel(&self, ticket: Ticket) {
-        let _ = self.requests.send(Request::Cancel(ticket));
+        let _ = self.shared.requests.send(Request::Cancel(ticket));
     }
 
     /// Does an operation and waits for its end: as long as the reader takes, bounded by `limit`
@@ -224,10 +241,10 @@ impl Handle {
     /// Ends the reader's work: running commands are aborted, cards powered off, the transport
     /// closed. Returns when that is done, after 3 seconds at most.
     pub fn close(&self) {
-        let _ = self.requests.send(Request::Close);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = self.shared.requests.send(Request::Close);
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
                 error!("a reader's thread has panicked");
             }
         }
@@ -256,7 +273,22 @@ impl Drop for LastEvent {
 }
 
 /// Wakes the thread from a transport.
-struct Signal(Sender<()>);
+struct Signal {
+    requests: Sender<Request>,
+    /// It has been told and has not looked yet.
+    told: AtomicBool,
+}
+
+impl Signal {
+    fn new(requests: Sender<Request>) -> Arc<Self> {
+        Arc::new(Self { requests, told: AtomicBool::new(false) })
+    }
+
+    /// What is signalled from now on is news.
+    fn clear(&self) {
+        self.told.swap(false, Ordering::AcqRel);
+    }
+}
 
 impl Wake for Signal {
     fn wake(self: Arc<Self>) {
@@ -264,8 +296,9 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Full means that it is about to wake anyway.
-        let _ = self.0.try_send(());
+        if !self.told.swap(true, Ordering::AcqRel) {
+            let _ = self.requests.send(Request::Woken);
+        }
     }
 }
 
@@ -286,10 +319,10 @@ struct Worker<T: Transport> {
     driver: Driver<T>,
     clock: Clock,
     requests: Receiver<Request>,
-    woken: Receiver<()>,
+    signal: Arc<Signal>,
     waker: Waker,
-    pending: HashMap<OperationId, (Ticket, Done)>,
-    tickets: HashMap<Ticket, OperationId>,
+    pending: BTreeMap<OperationId, (Ticket, Done)>,
+    tickets: BTreeMap<Ticket, OperationId>,
     phase: Phase,
     learned: Arc<OnceLock<Behaviour>>,
 }
@@ -301,17 +334,17 @@ impl<T: Transport> Worker<T> {
         options: Options,
         clock: Clock,
         requests: Receiver<Request>,
+        signal: Arc<Signal>,
         learned: Arc<OnceLock<Behaviour>>,
     ) -> Self {
-        let (signal, woken) = bounded(1);
         Self {
             driver: Driver::with_quirks(transport, adjusted, options, clock.now()),
             clock,
             requests,
-            woken,
-            waker: Waker::from(Arc::new(Signal(signal))),
-            pending: HashMap::new(),
-            tickets: HashMap::new(),
+            waker: Waker::from(Arc::clone(&signal)),
+            signal,
+            pending: BTreeMap::new(),
+            tickets: BTreeMap::new(),
             phase: Phase::Open,
             learned,
         }
@@ -384,17 +417,15 @@ impl<T: Transport> Worker<T> {
             Clock::Virtual(_) if at_rest => self.driver.transport().poll_deadline(),
             _ => self.driver.poll_deadline().into_iter().chain(phase).min(),
         };
-        let Some(deadline) = deadline else {
-            select! {
-                recv(self.requests) -> request => self.handle(request.unwrap_or(Request::Close)),
-                recv(self.woken) -> _ => {}
-            }
-            return;
+        let request = match deadline {
+            None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => self.requests.recv_timeout(self.clock.until(deadline)),
         };
-        select! {
-            recv(self.requests) -> request => self.handle(request.unwrap_or(Request::Close)),
-            recv(self.woken) -> _ => {}
-            default(self.clock.until(deadline)) => self.clock.advance(deadline),
+        match (request, deadline) {
+            (Ok(request), _) => self.handle(request),
+            (Err(RecvTimeoutError::Timeout), Some(deadline)) => self.clock.advance(deadline),
+            // Cannot be: the waker holds a sender.
+            (Err(_), _) => self.handle(Request::Close),
         }
     }
 
@@ -420,10 +451,9 @@ impl<T: Transport> Worker<T> {
                     self.driver.cancel(id, now);
                 }
             }
-            (Request::Close, _) => {
-                // Every sender is gone, or it was asked twice: the channel has nothing more to say.
-                self.requests = crossbeam_channel::never();
-            }
+            (Request::Close, _) => {}
+            // Cleared before the transport is asked: what comes after that is told anew.
+            (Request::Woken, _) => self.signal.clear(),
         }
     }
 
