@@ -9,13 +9,13 @@ use crate::cause;
 use crate::error::Error;
 use crate::stack::{Inner, SlotId, StackState};
 use ccid::{Operation, Output};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use ifd::sync::channel::{Receiver, Sender, bounded};
 use ifd::{Done, Ticket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Names an outstanding call.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct CallId(pub(crate) u64);
 
 /// What a call wants to be woken for.
@@ -166,12 +166,9 @@ impl Call {
         result
     }
 
-    /// What ended the call, where the driver only says that it was cancelled.
+    /// What ended the call, if something has: what came of it then is no news.
     pub(crate) fn error(&self, error: Error) -> Error {
-        match error {
-            Error::Cancelled => self.entry(|entry| entry.ended).ok().flatten().unwrap_or(error),
-            other => other,
-        }
+        self.entry(|entry| entry.ended).ok().flatten().unwrap_or(error)
     }
 
     fn entry<R>(&self, act: impl FnOnce(&mut CallEntry) -> R) -> Result<R, Error> {

@@ -54,7 +54,7 @@ impl Card {
         let handle = open_handle(shared, slot, share)?;
         // From here on an error drops the card, and with it the handle.
         let mut card = Self { context: context.clone(), handle, open: true };
-        let ready = ensure_powered(inner, &call, slot)
+        let ready = ensure_powered(inner, &call, slot, handle)
             .and_then(|()| agree_on_protocol(inner, &call, slot, protocols));
         match ready {
             Ok(protocol) => {
@@ -132,12 +132,12 @@ impl Card {
     ) -> Result<Option<Protocol>, Error> {
         let inner = &self.shared().inner;
         if let Some(how) = reset {
-            power_up(inner, call, slot, how, Some(self.handle))?;
+            power_up(inner, call, slot, how, self.handle)?;
         }
         if share == ShareMode::Direct {
             return Ok(inner.lock().slot(slot).and_then(|entry| entry.protocol));
         }
-        ensure_powered(inner, call, slot)?;
+        ensure_powered(inner, call, slot, self.handle)?;
         agree_on_protocol(inner, call, slot, protocols).map(Some)
     }
 

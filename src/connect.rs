@@ -5,6 +5,7 @@ use crate::context::Shared;
 use crate::error::Error;
 use crate::flags::{Protocol, Protocols, ShareMode};
 use crate::stack::{CardState, HandleEntry, Inner, SlotId, Standing};
+use ccid::Error::{Cancelled, Disconnected, NoCard, Timeout, Unresponsive};
 use ccid::operation::PowerUp;
 use ccid::{Operation, Output};
 use log::{debug, warn};
@@ -28,7 +29,13 @@ pub(crate) fn open_handle(shared: &Shared, slot: SlotId, share: ShareMode) -> Re
     Ok(handle)
 }
 
-pub(crate) fn ensure_powered(inner: &Inner, call: &Call, slot: SlotId) -> Result<(), Error> {
+/// Sees to it that the card has power, for the handle `own`.
+pub(crate) fn ensure_powered(
+    inner: &Inner,
+    call: &Call,
+    slot: SlotId,
+    own: u64,
+) -> Result<(), Error> {
     let card = inner.lock().slot(slot).map(|entry| entry.card.clone());
     match card {
         None => Err(Error::ReaderUnavailable),
@@ -39,7 +46,7 @@ pub(crate) fn ensure_powered(inner: &Inner, call: &Call, slot: SlotId) -> Result
             | CardState::Unpowered(_)
             | CardState::Powering
             | CardState::Resetting(_),
-        ) => power_up(inner, call, slot, PowerUp::Cold, None),
+        ) => power_up(inner, call, slot, PowerUp::Cold, own),
     }
 }
 
@@ -49,17 +56,19 @@ pub(crate) fn power_up(
     call: &Call,
     slot: SlotId,
     how: PowerUp,
-    own: Option<u64>,
+    own: u64,
 ) -> Result<(), Error> {
     let result = call.command(slot, Operation::PowerOn(how), None);
     let mut state = inner.lock();
-    state.mark_handles(slot, Standing::Reset, own);
+    state.mark_handles(slot, Standing::Reset, Some(own));
     let atr = match result {
         Ok(Output::Atr(atr)) => Ok(atr),
         Ok(_) => Err(ccid::Error::CardMute),
         Err(error) => Err(error),
     };
-    if let Some(entry) = state.slot_mut(slot) {
+    // What becomes of a card whose power-up was aborted, or that is gone, the reader's events tell.
+    let open = matches!(&atr, Err(Cancelled | Timeout(_) | NoCard | Disconnected | Unresponsive));
+    if let (Some(entry), false) = (state.slot_mut(slot), open) {
         entry.powered_up(&atr);
     }
     state.notify(Some(slot));

@@ -6,7 +6,7 @@ use crate::flags::{Protocols, Scope, ShareMode};
 use crate::reader_state::{AtrMask, ReaderState};
 use crate::stack::{ContextEntry, Inner, Stack};
 use crate::status_wait;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -62,8 +62,11 @@ impl Context {
             return Err(Error::ServiceStopped);
         }
         let id = state.new_id();
-        let entry =
-            ContextEntry { calls: HashMap::new(), cancels_commands: true, transaction_limit: None };
+        let entry = ContextEntry {
+            calls: BTreeMap::new(),
+            cancels_commands: true,
+            transaction_limit: None,
+        };
         state.contexts.insert(id, entry);
         drop(state);
         Ok(Self { shared: Arc::new(Shared { inner: Arc::clone(&stack.inner), id }) })

@@ -35,6 +35,8 @@ mod error;
 mod exchange;
 mod flags;
 mod holder;
+#[cfg(all(test, scard_loom))]
+mod model;
 mod naming;
 mod reader_state;
 mod stack;

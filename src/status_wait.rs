@@ -6,7 +6,7 @@ use crate::flags::State;
 use crate::reader_state::{AtrMask, ReaderState};
 use crate::stack::{FIRST_CHANGE, Inner, SlotId, StackState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The state bits that a caller's knowledge is compared by.
 const COMPARED: State = State::UNKNOWN
@@ -34,7 +34,8 @@ pub(crate) fn wait(
     readers: &mut [ReaderState],
 ) -> Result<(), Error> {
     let call = Call::begin(inner, context)?;
-    let targets = targets(&inner.lock(), readers)?;
+    let found = targets(&inner.lock(), readers);
+    let targets = found.map_err(|error| call.error(error))?;
     if targets.iter().all(|target| matches!(target, Target::Ignored)) {
         for reader in readers {
             reader.set_event(State::IGNORE, 0, &[]);
@@ -51,7 +52,7 @@ pub(crate) fn wait(
         Interest::Slots(slots.collect())
     };
     // A time that the clock cannot hold is as good as none.
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let deadline = timeout.and_then(|timeout| ifd::sync::now().checked_add(timeout));
     let zipped = |state: &mut StackState| look(state, &targets, readers).then_some(());
     let result = call.wait(interest, deadline, zipped);
     drop(call);

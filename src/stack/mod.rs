@@ -15,12 +15,13 @@ use crate::naming;
 use ccid::operation::PowerUp;
 use ccid::{Operation, Options, Output};
 use ifd::hotplug::{Change, Watch};
+use ifd::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use ifd::transport::Transport;
 use ifd::transport::usb::{Candidate, OpenError};
 use ifd::{Clock, Done, ReaderEvent};
 use log::{debug, info, warn};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 pub use readers::ReaderInfo;
@@ -143,7 +144,7 @@ impl Stack {
     /// # Errors
     /// As [`usb`](Self::usb).
     pub fn global() -> Result<Self, Error> {
-        static GLOBAL: Mutex<Weak<Inner>> = Mutex::new(Weak::new());
+        static GLOBAL: std::sync::Mutex<Weak<Inner>> = std::sync::Mutex::new(Weak::new());
         let mut global = GLOBAL.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(inner) = global.upgrade() {
             return Ok(Self { inner });
@@ -244,7 +245,7 @@ impl Drop for Inner {
 
 /// A context, as far as the stack knows it.
 pub(crate) struct ContextEntry {
-    pub(crate) calls: HashMap<CallId, CallEntry>,
+    pub(crate) calls: BTreeMap<CallId, CallEntry>,
     /// Cancel aborts running commands, too.
     pub(crate) cancels_commands: bool,
     /// How long nothing may be done in a transaction.
@@ -284,9 +285,9 @@ pub(crate) struct StackState {
     devices: BTreeMap<usize, Option<UsbKey>>,
     unusable: BTreeMap<UsbKey, UnusableReader>,
     /// Readers that stopped answering and were opened again, and when.
-    retried: HashMap<UsbKey, Instant>,
-    pub(crate) contexts: HashMap<u64, ContextEntry>,
-    pub(crate) handles: HashMap<u64, HandleEntry>,
+    retried: BTreeMap<UsbKey, Instant>,
+    pub(crate) contexts: BTreeMap<u64, ContextEntry>,
+    pub(crate) handles: BTreeMap<u64, HandleEntry>,
     /// Readers that came or went, for the PnP name.
     pub(crate) changes: u16,
     pub(crate) stopped: bool,
@@ -299,9 +300,9 @@ impl StackState {
             slots: Vec::new(),
             devices: BTreeMap::new(),
             unusable: BTreeMap::new(),
-            retried: HashMap::new(),
-            contexts: HashMap::new(),
-            handles: HashMap::new(),
+            retried: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            handles: BTreeMap::new(),
             changes: FIRST_CHANGE,
             stopped: false,
             next_id: 1,

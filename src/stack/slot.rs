@@ -227,6 +227,12 @@ impl SlotEntry {
         true
     }
 
+    /// Nobody has his turn, or waits for it.
+    #[cfg(scard_loom)]
+    pub(crate) fn is_free(&self) -> bool {
+        self.turn.is_none() && self.waiting.is_empty()
+    }
+
     /// The call has had its turn, or no longer waits for it.
     pub(crate) fn leave(&mut self, call: CallId) {
         self.waiting.retain(|(waiting, _)| *waiting != call);
