@@ -178,9 +178,10 @@ impl Handle {
             if end == Error::Unresponsive {
                 worker.driver.reset_device();
             }
-            // Gone is told when the device is free for the next one to open.
-            drop(worker);
+            let unfinished = worker.close();
             events.tell(ReaderEvent::Gone(end));
+            // Whoever hears that an operation ended so finds the reader gone.
+            drop(unfinished);
         };
         let thread = Mutex::new(Some(thread::Builder::new().name(name).spawn(run)?));
         let tickets = AtomicU64::new(0);
@@ -322,6 +323,8 @@ struct Worker<T: Transport> {
     signal: Arc<Signal>,
     waker: Waker,
     pending: BTreeMap<OperationId, (Ticket, Done)>,
+    /// What the reader's going has ended.
+    unfinished: Vec<Done>,
     tickets: BTreeMap<Ticket, OperationId>,
     phase: Phase,
     learned: Arc<OnceLock<Behaviour>>,
@@ -344,6 +347,7 @@ impl<T: Transport> Worker<T> {
             waker: Waker::from(Arc::clone(&signal)),
             signal,
             pending: BTreeMap::new(),
+            unfinished: Vec::new(),
             tickets: BTreeMap::new(),
             phase: Phase::Open,
             learned,
@@ -371,6 +375,19 @@ impl<T: Transport> Worker<T> {
         }
     }
 
+    /// Frees the device for the next one to open. Gives back what reports, when dropped, that the
+    /// reader is gone.
+    fn close(mut self) -> Vec<Done> {
+        let pending = std::mem::take(&mut self.pending);
+        self.unfinished.extend(pending.into_values().map(|(_, done)| done));
+        while let Ok(request) = self.requests.try_recv() {
+            if let Request::Start { done, .. } = request {
+                self.unfinished.push(done);
+            }
+        }
+        self.unfinished
+    }
+
     /// Passes events on; gives the reason if the reader is of no use any more.
     fn deliver(&mut self, events: &mut LastEvent) -> Option<Error> {
         let mut end = None;
@@ -379,7 +396,10 @@ impl<T: Transport> Worker<T> {
                 Event::Completed { id, result, .. } => {
                     if let Some((ticket, done)) = self.pending.remove(&id) {
                         self.tickets.remove(&ticket);
-                        done.call(result);
+                        match result {
+                            Err(Error::Disconnected) => self.unfinished.push(done),
+                            result => done.call(result),
+                        }
                     }
                 }
                 Event::Presence { slot, present } => {
