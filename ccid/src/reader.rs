@@ -11,8 +11,10 @@
 //!
 //! Every started operation ends by exactly one [`Event::Completed`].
 
+mod shared;
+
 use crate::atr::Atr;
-use crate::descriptor::{ClassDescriptor, ExchangeLevel};
+use crate::descriptor::ClassDescriptor;
 use crate::error::{Error, Unsupported};
 use crate::opening::{Opening, QUERY_TIME, clocks, data_rates};
 use crate::operation::{Operation, OperationId, Output};
@@ -28,6 +30,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 use log::{debug, info, warn};
+use shared::Recovery;
+pub(crate) use shared::Shared;
 
 /// How a reader is driven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,94 +131,6 @@ pub enum Event {
     /// The reader does not answer even GetSlotStatus after a recovery. Everything has ended and
     /// everything further ends at once, as [`Error::Unresponsive`].
     Unresponsive,
-}
-
-/// What the slots share.
-pub(crate) struct Shared {
-    pub(crate) class: ClassDescriptor,
-    pub(crate) options: Options,
-    pub(crate) behaviour: Behaviour,
-    /// The data rates that the reader has told of, in bit/s; empty: all up to the greatest.
-    data_rates: Vec<u32>,
-    seq: Seq,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
-    recovery: Recovery,
-    resync_tries: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Recovery {
-    None,
-    Requested,
-    /// The reader is given up.
-    Dead,
-}
-
-impl Shared {
-    /// A sequence number other than the last one and `avoid`.
-    pub(crate) fn next_seq(&mut self, avoid: Option<Seq>) -> Seq {
-        let mut seq = self.seq;
-        if Some(seq) == avoid {
-            seq = seq.next();
-        }
-        self.seq = seq.next();
-        seq
-    }
-
-    /// The data rates of `slot` in bit/s; empty: all up to the greatest.
-    pub(crate) fn rates(&self, slot: Slot) -> &[u32] {
-        match &self.behaviour.slot_rates {
-            Some(rates) if slot.0 > 0 => rates,
-            _ => &self.data_rates,
-        }
-    }
-
-    pub(crate) fn transmit(&mut self, transmit: Transmit) {
-        if let Transmit::BulkOut(message) = &transmit {
-            match self.class.exchange_level() {
-                ExchangeLevel::Character => {
-                    debug!("-> {}", dissect(message).without_exchange_data());
-                }
-                _ => debug!("-> {}", dissect(message)),
-            }
-        }
-        self.transmits.push_back(transmit);
-    }
-
-    pub(crate) fn event(&mut self, event: Event) {
-        self.events.push_back(event);
-    }
-
-    /// Takes a message back that has not been handed out; false if it has.
-    pub(crate) fn withdraw(&mut self, slot: Slot, seq: Seq) -> bool {
-        let position = self.transmits.iter().position(|transmit| match transmit {
-            Transmit::BulkOut(message) => {
-                Message::parse(message).is_ok_and(|m| m.slot == slot && m.seq == seq)
-            }
-            _ => false,
-        });
-        position.and_then(|at| self.transmits.remove(at)).is_some()
-    }
-
-    pub(crate) fn stale(&self, message: &Message<'_>) {
-        warn!("answer that nothing waits for, dropped: {}", dissect(&message.emit()));
-    }
-
-    pub(crate) fn request_recovery(&mut self) {
-        if self.recovery == Recovery::None {
-            self.recovery = Recovery::Requested;
-            self.transmits.push_back(Transmit::Recover);
-        }
-    }
-
-    pub(crate) fn count_resync(&mut self, tries: u8) {
-        self.resync_tries = self.resync_tries.max(tries);
-    }
-
-    pub(crate) fn give_up(&mut self) {
-        self.recovery = Recovery::Dead;
-    }
 }
 
 /// Transfer errors in a row, with no message in between, before a reader is given up.

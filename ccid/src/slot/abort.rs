@@ -10,7 +10,12 @@
 //! What the card has seen of an aborted command is unknown. Where the host speaks T=1 the card is
 //! resynchronised (`resynch`), else it is reset.
 
-use super::{Card, Flight, Purpose, Restore, SlotMachine, State, Work, check};
+use super::answer::check;
+use super::card::Card;
+use super::presence::Presence;
+use super::restore::Restore;
+use super::work::{Flight, Purpose, Work};
+use super::{SlotMachine, State};
 use crate::error::Error;
 use crate::machine::{READER_TIME, Step};
 use crate::operation::{OperationId, Output};
@@ -375,7 +380,7 @@ impl SlotMachine {
         if let Some(response) = response {
             self.see(response.status().icc, shared);
         }
-        if restore && self.presence != super::Presence::Absent {
+        if restore && self.presence != Presence::Absent {
             self.restore(Restore { protocol: None, probe: false }, shared, now);
         }
     }

@@ -1,10 +1,20 @@
 //! What is known of a card's presence: from responses, and from the interrupt pipe.
 
-use super::{Card, Effect, Presence, SlotMachine, State, Work};
+use super::card::Card;
+use super::work::{Effect, Work};
+use super::{SlotMachine, State};
 use crate::error::Error;
 use crate::reader::{Event, Shared};
 use crate::time::Instant;
 use crate::wire::IccStatus;
+
+/// What is known of a card's presence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    Unknown,
+    Absent,
+    Present,
+}
 
 impl SlotMachine {
     /// The card has lost its power, or must be taken for it.

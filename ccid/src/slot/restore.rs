@@ -1,6 +1,7 @@
 //! Bringing a card back after an aborted command.
 
-use super::{Purpose, SlotMachine};
+use super::SlotMachine;
+use super::work::Purpose;
 use crate::atr::Protocol;
 use crate::error::Error;
 use crate::operation::{Operation, Output, PowerUp};

@@ -4,8 +4,12 @@
 //! were after the reset, and leaves the card's own state alone. The aborted operation ends when
 //! the card has answered; if it does not, the card is lost and reset, as with other protocols.
 
+use super::SlotMachine;
 use super::abort::{Reason, error_of};
-use super::{Card, Effect, Presence, Purpose, Restore, SlotMachine, Work};
+use super::card::Card;
+use super::presence::Presence;
+use super::restore::Restore;
+use super::work::{Effect, Purpose, Work};
 use crate::error::{Error, Sent};
 use crate::machine::{Machine, T1Exchange};
 use crate::operation::{OperationId, Output};

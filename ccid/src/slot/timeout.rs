@@ -1,7 +1,9 @@
 //! What time does to a slot.
 
 use super::abort::Reason;
-use super::{Card, Purpose, SlotMachine, State};
+use super::card::Card;
+use super::work::Purpose;
+use super::{SlotMachine, State};
 use crate::error::{Error, Sent};
 use crate::reader::{Event, Shared};
 use crate::time::Instant;
