@@ -1,7 +1,7 @@
 //! The Abort sequence (CCID 1.1 §5.3.1, §6.1.13), and what readers make of it.
 
+use super::behaviour::PendingAnswer;
 use super::commands::{Answer, SLOT_STATUS};
-use super::config::PendingAnswer;
 use super::exchange::Chain;
 use super::journal::Rule;
 use super::slot::AbortStage;

@@ -5,6 +5,7 @@
 //! in and out, keys, and a look at what the reader has seen.
 
 mod abort;
+mod behaviour;
 mod commands;
 mod config;
 mod describe;
@@ -24,7 +25,8 @@ mod t0;
 #[cfg(test)]
 mod tests;
 
-pub use config::{AbortBehaviour, FailureMessage, Level, OnRemoval, PendingAnswer, ReaderBuilder};
+pub use behaviour::{AbortBehaviour, FailureMessage, OnRemoval, PendingAnswer};
+pub use config::{Level, ReaderBuilder};
 pub use hardware::Key;
 pub use journal::{Event, Malformed, Rule, Seen, Violation};
 

@@ -1,7 +1,7 @@
 //! Commands that take their time: what they wait for, and how they end.
 
+use super::behaviour::FailureMessage;
 use super::commands::{Answer, Outcome, SLOT_STATUS};
-use super::config::FailureMessage;
 use super::exchange::Task;
 use super::slot::{CardWork, Running, SlotState, Wait, Work, periods};
 use super::t0::Step;
