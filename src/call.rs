@@ -187,7 +187,12 @@ impl Drop for Call {
             if let Some(entry) = state.slot_mut(slot) {
                 entry.leave(self.id);
             }
+            let disposal = state.take_owed(slot);
             state.notify(Some(slot));
+            drop(state);
+            if let Some(disposal) = disposal {
+                self.inner.dispose(disposal);
+            }
         }
     }
 }

@@ -21,7 +21,8 @@ fn operation_of(disposition: Disposition) -> Option<Operation> {
 
 impl Inner {
     /// The handle is no more; its transaction ends. `wish` is done to its card, or to that of its
-    /// transaction. Gives the slot if something is being done there.
+    /// transaction. Gives the slot if something is being done there, or will be after the call that
+    /// is at it.
     fn close(
         self: &Arc<Self>,
         handle: u64,
@@ -40,11 +41,16 @@ impl Inner {
             state.notify(Some(id));
             return None;
         }
-        let operation = wish.or(slot.owed.take());
-        let disposal = operation.and_then(|operation| state.take_card(id, operation));
-        state.release_transaction(id);
+        slot.owed = wish.or(slot.owed.take());
+        slot.transaction = None;
+        let awaited = slot.owed.is_some();
+        let disposal = state.take_owed(id);
+        state.notify(Some(id));
         drop(state);
-        disposal.map(|disposal| self.dispose(disposal))
+        if let Some(disposal) = disposal {
+            self.dispose(disposal);
+        }
+        awaited.then_some(id)
     }
 
     /// The handle is no more; the card is left as it is.
@@ -94,21 +100,25 @@ impl Inner {
             (Some(_), Standing::Good) => return Err(Error::SharingViolation),
             (None, Standing::Good) => return Err(Error::NotTransacted),
         }
-        let operation = operation_of(disposition).or(slot.owed.take());
-        let disposal = operation.and_then(|operation| state.take_card(id, operation));
-        state.release_transaction(id);
+        slot.owed = operation_of(disposition).or(slot.owed.take());
+        slot.transaction = None;
+        let awaited = slot.owed.is_some();
+        let disposal = state.take_owed(id);
+        state.notify(Some(id));
         drop(state);
+        let call = Call::begin(self, context);
         if let Some(disposal) = disposal {
-            let call = Call::begin(self, context);
-            let slot = self.dispose(disposal);
-            await_disposal(call, slot);
+            self.dispose(disposal);
+        }
+        if awaited {
+            await_disposal(call, id);
         }
         Ok(())
     }
 
     /// Does to a card that was taken what was to be done, and lets the others have it then. Does
-    /// not wait for that. Gives the slot.
-    pub(crate) fn dispose(self: &Arc<Self>, disposal: Disposal) -> SlotId {
+    /// not wait for that.
+    pub(crate) fn dispose(self: &Arc<Self>, disposal: Disposal) {
         let Disposal { slot: id, reader, number, operation } = disposal;
         let weak = Arc::downgrade(self);
         let done = Done::new(move |result| {
@@ -124,11 +134,21 @@ impl Inner {
             inner.settled.notify_all();
         });
         reader.start(number, operation, None, done);
-        id
     }
 }
 
 impl StackState {
+    /// Takes the card for what is still to be done to it, unless somebody is at it or has it in a
+    /// transaction: then it is done after that.
+    pub(crate) fn take_owed(&mut self, id: SlotId) -> Option<Disposal> {
+        let slot = self.slot_mut(id)?;
+        if slot.transaction.is_some() || slot.is_taken() {
+            return None;
+        }
+        let operation = slot.owed.take()?;
+        self.take_card(id, operation)
+    }
+
     /// Takes the card of a slot, for its power to be cut or renewed: nobody gets his turn there
     /// until [`dispose`](Inner::dispose) has done it, and all handles are told. None if the card
     /// has no power.
@@ -154,14 +174,15 @@ pub(crate) struct Disposal {
     operation: Operation,
 }
 
-/// Waits until a card that is being reset or powered off is, unless the call is cancelled.
+/// Waits until a card that is to be reset or powered off is, unless the call is cancelled, or
+/// another begins a transaction before.
 fn await_disposal(call: Result<Call, Error>, slot: SlotId) {
     let Ok(call) = call else {
         // The stack is being shut down.
         return;
     };
     let waited = call.wait(Interest::Slots(vec![slot]), None, |state| {
-        state.slot(slot).is_none_or(SlotEntry::is_settled).then_some(())
+        state.slot(slot).is_none_or(SlotEntry::is_disposed).then_some(())
     });
     if let Err(error) = waited {
         debug!("not waited for the card: {error}");
@@ -169,6 +190,11 @@ fn await_disposal(call: Result<Call, Error>, slot: SlotId) {
 }
 
 impl SlotEntry {
+    /// Nothing is to be done to the card, or not before a transaction has ended.
+    fn is_disposed(&self) -> bool {
+        self.is_settled() && (self.owed.is_none() || self.transaction.is_some())
+    }
+
     /// What was to be done to the card before another gets it has ended.
     fn disposed(&mut self, result: Result<Output, ccid::Error>) {
         // It may have been taken out meanwhile, or another put in.
