@@ -166,6 +166,11 @@ impl Call {
         result
     }
 
+    /// Fails if the call is to end.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.entry(|entry| entry.ended)?.map_or(Ok(()), Err)
+    }
+
     /// What ended the call, if something has: what came of it then is no news.
     pub(crate) fn error(&self, error: Error) -> Error {
         self.entry(|entry| entry.ended).ok().flatten().unwrap_or(error)

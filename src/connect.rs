@@ -5,7 +5,7 @@ use crate::context::Shared;
 use crate::error::Error;
 use crate::flags::{Protocol, Protocols, ShareMode};
 use crate::stack::{CardState, HandleEntry, Inner, SlotId, Standing};
-use ccid::Error::{Cancelled, Disconnected, NoCard, Timeout, Unresponsive};
+use ccid::Error::{Disconnected, NoCard, Unresponsive};
 use ccid::operation::PowerUp;
 use ccid::{Operation, Output};
 use log::{debug, warn};
@@ -29,7 +29,7 @@ pub(crate) fn open_handle(shared: &Shared, slot: SlotId, share: ShareMode) -> Re
     Ok(handle)
 }
 
-/// Sees to it that the card has power, for the handle `own`.
+/// Powers the card up, unless it is. Handles other than `own` are told.
 pub(crate) fn ensure_powered(
     inner: &Inner,
     call: &Call,
@@ -50,7 +50,7 @@ pub(crate) fn ensure_powered(
     }
 }
 
-/// Resets the card. Handles other than `own` are told.
+/// Resets the card. Handles other than `own` are told; it is, too, if that fails.
 pub(crate) fn power_up(
     inner: &Inner,
     call: &Call,
@@ -58,17 +58,19 @@ pub(crate) fn power_up(
     how: PowerUp,
     own: u64,
 ) -> Result<(), Error> {
+    // A call that has been cancelled already leaves the card alone.
+    call.check()?;
     let result = call.command(slot, Operation::PowerOn(how), None);
     let mut state = inner.lock();
-    state.mark_handles(slot, Standing::Reset, Some(own));
     let atr = match result {
         Ok(Output::Atr(atr)) => Ok(atr),
         Ok(_) => Err(ccid::Error::CardMute),
         Err(error) => Err(error),
     };
-    // What becomes of a card whose power-up was aborted, or that is gone, the reader's events tell.
-    let open = matches!(&atr, Err(Cancelled | Timeout(_) | NoCard | Disconnected | Unresponsive));
-    if let (Some(entry), false) = (state.slot_mut(slot), open) {
+    state.mark_handles(slot, Standing::Reset, atr.is_ok().then_some(own));
+    // That there is no card, or no reader, the reader's events tell.
+    let told = matches!(&atr, Err(NoCard | Disconnected | Unresponsive));
+    if let (Some(entry), false) = (state.slot_mut(slot), told) {
         entry.powered_up(&atr);
     }
     state.notify(Some(slot));

@@ -202,11 +202,11 @@ impl SlotEntry {
             return;
         }
         match result {
-            Ok(Output::Atr(atr)) => self.powered_up(&Ok(atr)),
+            Ok(Output::Atr(atr)) => self.reset_ended(&Ok(atr)),
             Ok(_) => self.powered_off(),
             Err(error) => {
                 debug!("card not disposed of: {error}");
-                self.powered_up(&Err(error));
+                self.reset_ended(&Err(error));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! PC/SC's return codes.
 
+use ccid::wire::SlotError;
 use std::fmt;
 
 macro_rules! errors {
@@ -100,6 +101,8 @@ impl Error {
     /// The code of a failed power-up.
     pub(crate) fn of_power_up(error: &ccid::Error) -> Self {
         match error {
+            // The reader is still at a command that it would not let go of.
+            ccid::Error::Failed { error: SlotError::CmdSlotBusy, .. } => Self::ReaderUnavailable,
             ccid::Error::CardMute | ccid::Error::Failed { .. } => Self::UnresponsiveCard,
             other => Self::of_exchange(other),
         }

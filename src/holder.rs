@@ -29,7 +29,7 @@ impl StackState {
         };
         let holder = self.slot_mut(slot).and_then(|slot| slot.transaction.as_mut());
         if let Some(holder) = holder.filter(|holder| holder.handle == handle) {
-            holder.since = Instant::now();
+            holder.since = ifd::sync::now();
         }
     }
 
@@ -64,7 +64,7 @@ impl Inner {
             }
             let entry = state.slot_mut(slot).ok_or(Error::ReaderUnavailable)?;
             let depth = entry.transaction.map_or(0, |holder| holder.depth);
-            let holder = Holder { handle, depth: depth + 1, since: Instant::now(), limit };
+            let holder = Holder { handle, depth: depth + 1, since: ifd::sync::now(), limit };
             entry.transaction = Some(holder);
             limit
         };
@@ -128,7 +128,7 @@ impl Inner {
 fn watch(stack: &Weak<Inner>, woken: &Receiver<()>) {
     loop {
         let Some(inner) = stack.upgrade() else { return };
-        let next = inner.end_idle_transactions(Instant::now());
+        let next = inner.end_idle_transactions(ifd::sync::now());
         drop(inner);
         let result = match next {
             Some(next) => woken.recv_deadline(next),

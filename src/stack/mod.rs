@@ -512,7 +512,7 @@ impl Inner {
             ReaderEvent::CardReset { slot, result } => {
                 if let Some(entry) = state.at_mut(index, slot.0) {
                     let id = entry.id;
-                    entry.powered_up(&result);
+                    entry.reset_ended(&result);
                     state.notify(Some(id));
                 }
             }

@@ -2,6 +2,7 @@
 
 use crate::call::CallId;
 use crate::flags::{Protocol, ShareMode, State};
+use ccid::wire::SlotError;
 use ccid::{Atr, Operation, Slot};
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -143,10 +144,31 @@ impl SlotEntry {
             self.count_event();
         }
         self.protocol = None;
-        self.card = match result {
-            Ok(atr) => CardState::Powered(atr.clone()),
-            Err(_) => CardState::Mute,
+        // The card was not asked: it was broken off, or the reader was still at another command.
+        let unasked = matches!(
+            result,
+            Err(ccid::Error::Cancelled
+                | ccid::Error::Timeout(_)
+                | ccid::Error::Failed { error: SlotError::CmdSlotBusy, .. })
+        );
+        self.card = match (result, &self.card) {
+            (Ok(atr), _) => CardState::Powered(atr.clone()),
+            // Another reset is under way, and its end will tell.
+            (_, CardState::Resetting(_)) if unasked => return,
+            (_, CardState::Powered(atr) | CardState::Unpowered(atr)) if unasked => {
+                CardState::Unpowered(atr.clone())
+            }
+            (Err(_), _) => CardState::Mute,
         };
+    }
+
+    /// The reset that [`CardState::Resetting`] stood for has ended. A reader that has said nothing
+    /// of a reset before says what became of the card all the same.
+    pub(crate) fn reset_ended(&mut self, result: &Result<Atr, ccid::Error>) {
+        if let CardState::Resetting(atr) = &self.card {
+            self.card = CardState::Unpowered(atr.clone());
+        }
+        self.powered_up(result);
     }
 
     /// What was agreed with it no longer holds.
@@ -239,7 +261,7 @@ impl SlotEntry {
         if self.turn == Some(call) {
             self.turn = None;
             if let Some(holder) = &mut self.transaction {
-                holder.since = Instant::now();
+                holder.since = ifd::sync::now();
             }
         }
     }
