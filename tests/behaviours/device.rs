@@ -1,4 +1,4 @@
-//! Any device, with what the host sends it written down.
+//! Any device, with what the host sends it written down, and one message held back if wanted.
 
 use bytes::Bytes;
 use ccid::Instant;
@@ -13,12 +13,14 @@ pub(crate) struct Watched {
     inner: Box<dyn Device>,
     sent: Vec<Bytes>,
     aborts: Seqs,
+    hold: Option<usize>,
+    held: Vec<Bytes>,
 }
 
 impl Watched {
     pub(crate) fn new(device: impl Device + 'static) -> Self {
         let inner = Box::new(device);
-        Self { inner, sent: Vec::new(), aborts: Vec::new() }
+        Self { inner, sent: Vec::new(), aborts: Vec::new(), hold: None, held: Vec::new() }
     }
 
     /// Messages of type XfrBlock whose APDU has this instruction, at APDU level.
@@ -37,6 +39,17 @@ impl Watched {
         self.sent.clear();
         self.aborts.clear();
     }
+
+    /// Holds back the `nth` XfrBlock from now on (1 is the next): the reader is slow about it, and
+    /// gets it when ABORT is requested. What the host sees is a reader at work.
+    pub(crate) fn hold(&mut self, nth: usize) {
+        self.hold = Some(nth);
+    }
+
+    /// A message is being held back.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
 }
 
 impl Device for Watched {
@@ -50,7 +63,13 @@ impl Device for Watched {
             _ => None,
         };
         self.aborts.extend(abort);
-        self.inner.control(setup, data, now)
+        let reply = self.inner.control(setup, data, now);
+        if abort.is_some() {
+            for message in std::mem::take(&mut self.held) {
+                self.inner.bulk_out(&message, now);
+            }
+        }
+        reply
     }
 
     fn accepts_bulk_out(&self) -> bool {
@@ -58,7 +77,18 @@ impl Device for Watched {
     }
 
     fn bulk_out(&mut self, data: &[u8], now: Instant) {
-        self.sent.push(Bytes::copy_from_slice(data));
+        let message = Bytes::copy_from_slice(data);
+        self.sent.push(message.clone());
+        if message[0] == 0x6F {
+            self.hold = match self.hold {
+                Some(1) => {
+                    self.held.push(message);
+                    self.hold = None;
+                    return;
+                }
+                hold => hold.map(|nth| nth - 1),
+            };
+        }
         self.inner.bulk_out(data, now);
     }
 
