@@ -16,10 +16,10 @@
 
 use super::block::{Block, BlockError, Pcb, Supervisory};
 use super::connection::{Connection, Standing};
+use super::failure::Failure;
 use crate::wire::MAX_DATA_LEN;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
-use core::fmt;
 use log::{debug, warn};
 
 /// Tries of one step, the first one included (rule 7.4.2).
@@ -51,46 +51,6 @@ pub enum Received<'a> {
     /// Nothing within the block waiting time.
     Nothing,
 }
-
-/// Why an exchange failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Failure {
-    /// The card says nothing, not even to S(RESYNCH request). It must be reset.
-    Mute,
-    /// Valid blocks do not come through, or do not fit together, and S(RESYNCH) has not helped.
-    /// The card must be reset.
-    OutOfStep,
-    /// All the card says comes with this NAD, and not with the addresses it is spoken to by (see
-    /// [`Nad`](super::Nad)). The card must be reset.
-    WrongNad(u8),
-    /// An earlier exchange has failed for good, and the card has not been reset since.
-    Dead,
-    /// The card has broken the command off by S(ABORT request) and said nothing else.
-    Aborted,
-    /// The response is longer than any APDU.
-    ResponseTooLong,
-    /// More than [`MAX_REQUESTS`] requests of the card.
-    TooManyRequests,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::WrongNad(nad) => {
-                return write!(f, "the card answers with NAD {nad:02X}h and must be reset");
-            }
-            Self::Mute => "the card has fallen silent and must be reset",
-            Self::OutOfStep => "the card could not be resynchronised and must be reset",
-            Self::Dead => "the card was given up before and must be reset",
-            Self::Aborted => "the card broke the command off",
-            Self::ResponseTooLong => "the response is longer than any APDU",
-            Self::TooManyRequests => "the card asks for more time, or the like, without end",
-        })
-    }
-}
-
-impl core::error::Error for Failure {}
 
 /// What comes next.
 #[derive(Clone, PartialEq, Eq, Debug)]

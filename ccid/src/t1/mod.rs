@@ -11,7 +11,9 @@
 pub mod block;
 mod connection;
 mod exchange;
+mod failure;
 
 pub use block::{Block, BlockError, CheckCode, Nad, Pcb, Supervisory};
 pub use connection::Connection;
-pub use exchange::{Exchange, Failure, MAX_BLOCKS, MAX_REQUESTS, Progress, Received};
+pub use exchange::{Exchange, MAX_BLOCKS, MAX_REQUESTS, Progress, Received};
+pub use failure::Failure;
