@@ -88,6 +88,8 @@ bitflags! {
         const FIRMWARE_NAME = 1 << 16;
         /// Escape B2 A0 00 4D 4C loads the ten strings that the display shows (Gemalto).
         const PIN_STRINGS = 1 << 17;
+        /// T=0 at character level: data whose message would fill its last packet are read in two.
+        const SPLIT_FULL_PACKETS = 1 << 18;
     }
 }
 

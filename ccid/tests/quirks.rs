@@ -7,9 +7,11 @@ mod setup;
 use ccid::atr::Protocol;
 use ccid::error::Unsupported;
 use ccid::operation::PowerUp;
-use ccid::wire::{Command, IccStatus, PowerSelect, Response, Slot, SlotError, Status};
-use ccid::{ClassDescriptor, Error, Operation, Options};
-use setup::{AUTO_PPS, BOTH, FAST, NEGOTIATES, PLAIN, SHORT, SLOT, Script, TPDU, class, t0, t1};
+use ccid::wire::{Command, IccStatus, Message, PowerSelect, Response, Slot, SlotError, Status};
+use ccid::{ClassDescriptor, Error, Operation, Options, Output, Transmit};
+use setup::{
+    AUTO_PPS, AUTO_VOLTAGE, BOTH, FAST, NEGOTIATES, PLAIN, SHORT, SLOT, Script, TPDU, class, t0, t1,
+};
 use std::time::Duration;
 
 #[test]
@@ -73,6 +75,34 @@ fn iso_mode_is_switched_on_once() {
             assert!(matches!(script.completed(), Err(Error::Failed { .. })));
         }
         script.quiet();
+    }
+}
+
+/// O2Micro OZ776: no answer of 64 bytes, or 128, with its header.
+#[test]
+fn full_packets_are_avoided_at_character_level() {
+    let asked = |row: &str, le: u8| {
+        let mut script = Script::with_row(class(NEGOTIATES | AUTO_VOLTAGE), row);
+        script.power(PowerSelect::Automatic, PLAIN);
+        script.start(Operation::Exchange(vec![0x00, 0xB0, 0x00, 0x00, le].into()));
+        let mut card = [&[0xB0][..], &vec![0x55; le.into()], &[0x90, 0x00]].concat();
+        let mut asked = Vec::new();
+        while let Some(Transmit::BulkOut(bytes)) = script.reader.poll_transmit() {
+            let message = Message::parse(&bytes).unwrap();
+            let [_, length, _] = message.specific;
+            asked.push(length);
+            let answer: Vec<u8> = card.drain(..usize::from(length)).collect();
+            script.data(message.seq, &answer);
+        }
+        let response = [&vec![0x55; le.into()][..], &[0x90, 0x00]].concat();
+        assert_eq!(script.completed(), Ok(Output::Data(response.into())));
+        asked
+    };
+    let row = "FFFF:FFFF split-full-packets";
+    for (le, split) in [(53, &[53][..]), (54, &[1, 53]), (55, &[55]), (118, &[1, 117])] {
+        // Procedure byte, data, SW1, SW2.
+        assert_eq!(asked(row, le), [&[1], split, &[1, 1]].concat());
+        assert_eq!(asked("", le), [1, le, 1, 1]);
     }
 }
 

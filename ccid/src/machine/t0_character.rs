@@ -7,7 +7,8 @@ use super::{Setting, Step, failure, misbehaved};
 use crate::atr::Protocol;
 use crate::error::{Breach, CardFault, Error, Sent};
 use crate::operation::Output;
-use crate::wire::{Command, LevelParameter, Response};
+use crate::quirk::Flags;
+use crate::wire::{Command, HEADER_LEN, LevelParameter, Response};
 use bytes::{Bytes, BytesMut};
 use core::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct T0Character {
     next: Next,
     response: BytesMut,
     nulls: u32,
+    /// No answer may fill its last packet.
+    split: bool,
     timeout: Duration,
 }
 
@@ -50,6 +53,11 @@ enum Next {
     Sw2 {
         sw1: u8,
     },
+}
+
+/// A message with so many data bytes is packets of 64 bytes, all of them full.
+const fn fills_packets(length: usize) -> bool {
+    (HEADER_LEN + length) % 64 == 0
 }
 
 impl T0Character {
@@ -77,6 +85,7 @@ impl T0Character {
             next: Next::Procedure,
             response: BytesMut::new(),
             nulls: 0,
+            split: setting.behaviour.flags.contains(Flags::SPLIT_FULL_PACKETS),
             timeout: waiting_time(setting, Protocol::T0, command),
         })
     }
@@ -84,6 +93,8 @@ impl T0Character {
     pub(super) fn command(&self) -> Command<'_> {
         let characters = match self.next {
             Next::Procedure | Next::Sw2 { .. } => 1,
+            // The rest comes with the next message.
+            Next::Data(length) if self.split && fills_packets(length) => 1,
             Next::Data(length) => length,
         };
         // At most 256.
