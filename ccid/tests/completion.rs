@@ -6,10 +6,12 @@
 mod host;
 
 use bytes::Bytes;
+use ccid::completion::{Completion, MAX_COMMANDS, Next};
 use ccid::error::Error;
 use ccid::wire::{IccStatus, SlotError};
 use ccid::{Event, Operation, Output};
 use host::{A0, AUTO, CHARACTER, I0, OK, Script, T0_ATR, T1_ATR, TPDU};
+use proptest::prelude::*;
 use std::time::Duration;
 
 const SHORT: u32 = 0x0002_0000 | AUTO;
@@ -129,6 +131,39 @@ fn errors_and_the_limit() {
     script.aborts();
     assert!(matches!(script.reader.poll_event(), Some(Event::CardLost { .. })));
     assert!(matches!(script.completed(), Err(Error::Timeout(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is asked and answered, there is an end, and no response longer than any APDU's.
+    #[test]
+    fn anything_ends(
+        command in prop::collection::vec(any::<u8>(), 0..300),
+        t0 in any::<bool>(),
+        answers in prop::collection::vec(
+            (prop::collection::vec(any::<u8>(), 0..600), prop_oneof![Just(0x61), Just(0x6C), any::<u8>()], any::<u8>()),
+            1..20,
+        ),
+    ) {
+        let completion = match t0 {
+            true => Completion::over_t0(command.into()),
+            false => Ok(Completion::new(command.into())),
+        };
+        let Ok(mut completion) = completion else { return Ok(()) };
+        let mut answers = answers.iter().cycle();
+        for count in 1.. {
+            prop_assert!(count <= MAX_COMMANDS, "without end");
+            let (data, sw1, sw2) = answers.next().unwrap();
+            match completion.answered(&[&data[..], &[*sw1, *sw2]].concat()) {
+                Next::Send(next) => prop_assert!(!next.is_empty() && next.len() <= 300 + 3),
+                Next::Done(response) => {
+                    prop_assert!((2..=65_536 + 2).contains(&response.len()));
+                    break;
+                }
+            }
+        }
+    }
 }
 
 #[test]
