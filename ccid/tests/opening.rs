@@ -163,6 +163,21 @@ fn what_a_reader_tells_of_itself_is_heeded() {
     }
 }
 
+/// A reader that says nothing to a question is in use after three seconds, and whole.
+#[test]
+fn a_question_without_an_answer_does_not_stop_the_reader() {
+    let mut script = Script::opened(class(TPDU), "FFFF:* pin-feature-block", Options::default());
+    script.sent(Command::Escape { data: &[0x6A] });
+    assert_eq!(script.timeout(), Duration::from_secs(3));
+    let request @ ClassRequest::Abort { slot, seq } = script.request() else { panic!() };
+    script.reader.handle_control(request, Some(&[]), script.now);
+    assert_eq!(script.sent(Command::Abort), (slot, seq));
+    script.status(slot, seq, Status::success(IccStatus::PresentInactive));
+    assert_eq!(script.event(), Some(Event::Presence { slot, present: true }));
+    assert_eq!(script.event(), Some(Event::Opened));
+    script.sent(Command::GetSlotStatus);
+}
+
 /// GemPC Pinpad: the ten strings of its display, then the rest.
 #[test]
 fn the_strings_of_a_display_are_loaded() {

@@ -14,7 +14,7 @@ mod timeout;
 mod work;
 
 use crate::error::{Error, Sent};
-use crate::machine::{CardAfter, Machine};
+use crate::machine::{CardAfter, Machine, READER_TIME};
 use crate::operation::{Operation, OperationId, Output};
 use crate::quirk::Question;
 use crate::reader::{Event, Shared, Transmit};
@@ -23,6 +23,7 @@ use crate::wire::{Seq, Slot};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::time::Duration;
 use log::{debug, info, warn};
 
 use abort::Aborting;
@@ -126,14 +127,9 @@ impl SlotMachine {
     pub(crate) fn start_next(&mut self, shared: &mut Shared, now: Instant) {
         while matches!(self.state, State::Idle) {
             if let Some((question, data)) = self.opening.pop_front() {
-                let limit = now + shared.options.total_limit;
-                self.start(
-                    Purpose::Opening(question),
-                    &Operation::Escape(data),
-                    limit,
-                    shared,
-                    now,
-                );
+                let limit = now + opening_time(question, shared);
+                let escape = Operation::Escape(data);
+                self.start(Purpose::Opening(question), &escape, limit, shared, now);
             } else if let Some(Queued { id, operation, limit }) = self.queue.pop_front() {
                 self.start(Purpose::Operation(id), &operation, limit, shared, now);
             } else if self.next_poll.is_some_and(|at| at <= now) {
@@ -281,6 +277,17 @@ impl SlotMachine {
                 }
             }
             Purpose::Probe(_) => debug!("{}: after an aborted command: {result:?}", self.slot),
+        }
+    }
+}
+
+/// How long an escape command at opening may take. What a reader is merely asked must not keep it
+/// from its work, if it does not know the question and does not say so.
+fn opening_time(question: Question, shared: &Shared) -> Duration {
+    match question {
+        Question::None => shared.options.total_limit,
+        Question::Features | Question::FirmwareName => {
+            READER_TIME.max(shared.behaviour.reader_time)
         }
     }
 }
