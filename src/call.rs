@@ -9,9 +9,11 @@ use crate::cause;
 use crate::error::Error;
 use crate::stack::{Inner, SlotId, StackState};
 use ccid::{Operation, Output};
+use crossbeam_channel::Sender as Wakes;
 use ifd::sync::channel::{Receiver, Sender, bounded};
 use ifd::{Done, Ticket};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Names an outstanding call.
@@ -33,7 +35,14 @@ pub(crate) struct CallEntry {
     ended: Option<Error>,
     running: Option<(ifd::Handle, Ticket)>,
     interest: Interest,
-    wake: Sender<()>,
+    sleeper: Sleeper,
+}
+
+/// Who sleeps until the call is woken.
+enum Sleeper {
+    Thread(Sender<()>),
+    /// With where it is put, to be woken once the state is unlocked.
+    Task(Waker, Wakes<Waker>),
 }
 
 impl CallEntry {
@@ -58,8 +67,11 @@ impl CallEntry {
     }
 
     pub(crate) fn wake(&self) {
-        // Full: it is about to look anyway.
-        let _ = self.wake.try_send(());
+        match &self.sleeper {
+            // Full: it is about to look anyway.
+            Sleeper::Thread(wake) => drop(wake.try_send(())),
+            Sleeper::Task(waker, woken) => drop(woken.send(waker.clone())),
+        }
     }
 }
 
@@ -77,38 +89,29 @@ impl Call {
     /// Registers a call of `context`.
     pub(crate) fn begin(inner: &Arc<Inner>, context: u64) -> Result<Self, Error> {
         let (wake, woken) = bounded(1);
+        let sleeper = Sleeper::Thread(wake);
         let mut state = inner.lock();
         if state.stopped {
             return Err(Error::ServiceStopped);
         }
         let id = CallId(state.new_id());
         let calls = &mut state.contexts.get_mut(&context).ok_or(Error::InvalidHandle)?.calls;
-        let entry = CallEntry { ended: None, running: None, interest: Interest::Nothing, wake };
+        let entry = CallEntry { ended: None, running: None, interest: Interest::Nothing, sleeper };
         calls.insert(id, entry);
         drop(state);
         Ok(Self { inner: Arc::clone(inner), context, id, woken, turn: None })
     }
 
     /// Waits until `check` gives something; it is asked now and after every change that the call
-    /// is interested in. A deadline that has passed gives it one chance.
+    /// [watches](Self::watch). A deadline that has passed gives it one chance.
     pub(crate) fn wait<R>(
         &self,
-        interest: Interest,
         deadline: Option<Instant>,
         mut check: impl FnMut(&mut StackState) -> Option<R>,
     ) -> Result<R, Error> {
-        self.entry(|entry| entry.interest = interest)?;
         loop {
-            {
-                let mut state = self.inner.lock();
-                match state.call(self.context, self.id) {
-                    None => return Err(Error::Cancelled),
-                    Some(CallEntry { ended: Some(error), .. }) => return Err(*error),
-                    Some(_) => {}
-                }
-                if let Some(result) = check(&mut state) {
-                    return Ok(result);
-                }
+            if let Some(result) = self.look(&mut self.inner.lock(), &mut check) {
+                return result;
             }
             let woken = match deadline {
                 Some(deadline) => self.woken.recv_deadline(deadline).is_ok(),
@@ -120,6 +123,41 @@ impl Call {
         }
     }
 
+    /// The same for a task, which is woken after every such change. What it is interested in,
+    /// [`watch`](Self::watch) has said.
+    pub(crate) fn poll<R>(
+        &self,
+        cx: &mut Context<'_>,
+        check: impl FnOnce(&mut StackState) -> Option<R>,
+    ) -> Poll<Result<R, Error>> {
+        let mut state = self.inner.lock();
+        if let Some(result) = self.look(&mut state, check) {
+            return Poll::Ready(result);
+        }
+        if let Some(entry) = state.call(self.context, self.id) {
+            entry.sleeper = Sleeper::Task(cx.waker().clone(), self.inner.woken());
+        }
+        Poll::Pending
+    }
+
+    /// What the call wants to be woken for.
+    pub(crate) fn watch(&self, interest: Interest) -> Result<(), Error> {
+        self.entry(|entry| entry.interest = interest)
+    }
+
+    /// What `check` gives, unless the call is to end.
+    fn look<R>(
+        &self,
+        state: &mut StackState,
+        check: impl FnOnce(&mut StackState) -> Option<R>,
+    ) -> Option<Result<R, Error>> {
+        match state.call(self.context, self.id) {
+            None => Some(Err(Error::Cancelled)),
+            Some(CallEntry { ended: Some(error), .. }) => Some(Err(*error)),
+            Some(_) => check(state).map(Ok),
+        }
+    }
+
     /// Waits for the turn at `slot`: first come, first served among those whose handle may use the
     /// card. It is kept until the call ends.
     pub(crate) fn enter(&mut self, slot: SlotId, handle: Option<u64>) -> Result<(), Error> {
@@ -127,7 +165,8 @@ impl Call {
         self.inner.lock().slot_mut(slot).ok_or(Error::ReaderUnavailable)?.queue(id, handle);
         // From here on, dropping the call takes it out of the queue.
         self.turn = Some(slot);
-        self.wait(Interest::Slots(vec![slot]), None, |state| match state.slot_mut(slot) {
+        self.watch(Interest::Slots(vec![slot]))?;
+        self.wait(None, |state| match state.slot_mut(slot) {
             None => Some(Err(Error::ReaderUnavailable)),
             Some(entry) => entry.take_turn(id).then_some(Ok(())),
         })?

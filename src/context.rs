@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::flags::{Protocols, Scope, ShareMode};
 use crate::reader_state::{AtrMask, ReaderState};
 use crate::stack::{ContextEntry, Inner, Stack};
-use crate::status_wait;
+use crate::status_wait::{self, StatusChange};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -214,6 +214,16 @@ impl Context {
         D: Into<Option<Duration>>,
     {
         status_wait::wait(&self.shared.inner, self.shared.id, timeout.into(), readers)
+    }
+
+    /// The same wait as a future, for any executor: it needs no runtime and parks no thread. The
+    /// wait begins now, and ends when the future is dropped; [`cancel`](Self::cancel) ends it. Gives
+    /// the readers back, with what has changed. How long to wait at most is the executor's to say.
+    ///
+    /// # Errors
+    /// As [`get_status_change`](Self::get_status_change), but for the timeout.
+    pub fn status_change(&self, readers: Vec<ReaderState>) -> StatusChange {
+        StatusChange::begin(&self.shared.inner, self.shared.id, readers)
     }
 
     /// Which of `readers` have a card with one of these ATRs: their event states have

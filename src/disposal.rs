@@ -181,8 +181,8 @@ fn await_disposal(call: Result<Call, Error>, slot: SlotId) {
         // The stack is being shut down.
         return;
     };
-    let waited = call.wait(Interest::Slots(vec![slot]), None, |state| {
-        state.slot(slot).is_none_or(SlotEntry::is_disposed).then_some(())
+    let waited = call.watch(Interest::Slots(vec![slot])).and_then(|()| {
+        call.wait(None, |state| state.slot(slot).is_none_or(SlotEntry::is_disposed).then_some(()))
     });
     if let Err(error) = waited {
         debug!("not waited for the card: {error}");

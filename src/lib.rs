@@ -53,6 +53,7 @@ pub use flags::{Disposition, Protocol, Protocols, Scope, ShareMode, State, Statu
 pub use reader_state::{AtrMask, PNP_NOTIFICATION, ReaderState};
 pub use stack::{ReaderInfo, Stack, UnusableReader, UsbReader};
 pub use status::{CardStatus, CardStatusOwned};
+pub use status_wait::StatusChange;
 pub use transaction::Transaction;
 
 /// Code of an escape command to the reader: SCARD_CTL_CODE(1).

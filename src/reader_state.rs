@@ -11,7 +11,7 @@ pub const fn PNP_NOTIFICATION() -> &'static CStr {
 }
 
 /// A reader in a status wait: SCARD_READERSTATE.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReaderState {
     name: CString,
     current: u32,

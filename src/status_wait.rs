@@ -5,7 +5,10 @@ use crate::error::Error;
 use crate::flags::State;
 use crate::reader_state::{AtrMask, ReaderState};
 use crate::stack::{FIRST_CHANGE, Inner, SlotId, StackState};
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 /// The state bits that a caller's knowledge is compared by.
@@ -26,6 +29,72 @@ enum Target {
     Slot(SlotId),
 }
 
+/// A wait under way.
+struct Wait {
+    call: Call,
+    targets: Vec<Target>,
+}
+
+impl Wait {
+    fn begin(inner: &Arc<Inner>, context: u64, readers: &[ReaderState]) -> Result<Self, Error> {
+        let call = Call::begin(inner, context)?;
+        let found = targets(&inner.lock(), readers);
+        let targets = found.map_err(|error| call.error(error))?;
+        let slots = targets.iter().filter_map(|target| match target {
+            Target::Slot(slot) => Some(*slot),
+            _ => None,
+        });
+        let pnp = targets.iter().any(|target| matches!(target, Target::Pnp(_)));
+        call.watch(if pnp { Interest::Everything } else { Interest::Slots(slots.collect()) })?;
+        Ok(Self { call, targets })
+    }
+
+    /// Fills in what there is to see; true if the wait is over.
+    fn look(&self, state: &StackState, readers: &mut [ReaderState]) -> bool {
+        let nothing = self.targets.iter().all(|target| matches!(target, Target::Ignored));
+        look(state, &self.targets, readers) || nothing
+    }
+}
+
+/// A wait for readers' states to change, as a future: [`Context::status_change`]
+/// (crate::Context::status_change). Begins when made, and ends when dropped.
+#[must_use = "the wait ends when it is dropped"]
+pub struct StatusChange {
+    /// Why there is none, or that it is over.
+    wait: Result<Wait, Error>,
+    readers: Vec<ReaderState>,
+}
+
+impl StatusChange {
+    pub(crate) fn begin(inner: &Arc<Inner>, context: u64, readers: Vec<ReaderState>) -> Self {
+        Self { wait: Wait::begin(inner, context, &readers), readers }
+    }
+}
+
+impl fmt::Debug for StatusChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusChange").field("readers", &self.readers).finish_non_exhaustive()
+    }
+}
+
+impl Future for StatusChange {
+    type Output = Result<Vec<ReaderState>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let Self { wait, readers } = &mut *self;
+        let wait = match wait {
+            Ok(wait) => wait,
+            Err(error) => return Poll::Ready(Err(*error)),
+        };
+        let over = wait.call.poll(cx, |state| wait.look(state, readers).then_some(()));
+        if over.is_ready() {
+            // Asked again, it has nothing more to say.
+            self.wait = Err(Error::InvalidHandle);
+        }
+        over.map_ok(|()| std::mem::take(&mut self.readers))
+    }
+}
+
 /// Waits until the state of one of `readers` differs from what its caller knew.
 pub(crate) fn wait(
     inner: &Arc<Inner>,
@@ -33,30 +102,10 @@ pub(crate) fn wait(
     timeout: Option<Duration>,
     readers: &mut [ReaderState],
 ) -> Result<(), Error> {
-    let call = Call::begin(inner, context)?;
-    let found = targets(&inner.lock(), readers);
-    let targets = found.map_err(|error| call.error(error))?;
-    if targets.iter().all(|target| matches!(target, Target::Ignored)) {
-        for reader in readers {
-            reader.set_event(State::IGNORE, 0, &[]);
-        }
-        return Ok(());
-    }
-    let slots = targets.iter().filter_map(|target| match target {
-        Target::Slot(slot) => Some(*slot),
-        _ => None,
-    });
-    let interest = if targets.iter().any(|target| matches!(target, Target::Pnp(_))) {
-        Interest::Everything
-    } else {
-        Interest::Slots(slots.collect())
-    };
+    let wait = Wait::begin(inner, context, readers)?;
     // A time that the clock cannot hold is as good as none.
     let deadline = timeout.and_then(|timeout| ifd::sync::now().checked_add(timeout));
-    let zipped = |state: &mut StackState| look(state, &targets, readers).then_some(());
-    let result = call.wait(interest, deadline, zipped);
-    drop(call);
-    result
+    wait.call.wait(deadline, |state| wait.look(state, readers).then_some(()))
 }
 
 /// Fills in what there is to see now, and which cards have one of these ATRs.

@@ -4,6 +4,7 @@
 //! anything but it. Callers wait on channels of their own ([`crate::call`]).
 
 mod arrival;
+mod lock;
 mod readers;
 mod slot;
 mod state;
@@ -15,8 +16,9 @@ use crate::holder;
 use ccid::Options;
 use ifd::Clock;
 use ifd::hotplug::Watch;
-use ifd::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use ifd::sync::{Condvar, Mutex, PoisonError};
 use ifd::transport::Transport;
+use lock::Woken;
 use log::warn;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -60,6 +62,7 @@ impl Stack {
     fn new(options: Options, only: Option<Vec<UsbKey>>) -> Self {
         let inner = Inner {
             state: Mutex::new(StackState::new()),
+            woken: Woken::new(),
             settled: Condvar::new(),
             idle: Mutex::new(None),
             options,
@@ -170,7 +173,7 @@ impl Stack {
 
     fn settle(&self) {
         let deadline = Instant::now() + SETTLE_TIME;
-        let mut state = self.inner.lock();
+        let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         while !state.slots.iter().all(SlotEntry::is_settled) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -188,6 +191,7 @@ impl Stack {
 
 pub(crate) struct Inner {
     state: Mutex<StackState>,
+    woken: Woken,
     /// A slot may have settled.
     pub(crate) settled: Condvar,
     /// Wakes the thread that looks after idle transactions, if there is one.
@@ -209,11 +213,6 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, StackState> {
-        // Nothing is left half done by a panic while it is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn stop_watching(&self) {
         // Not while it is locked: the watch's thread is waited for.
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
