@@ -3,7 +3,9 @@
 use crate::card::atr::AtrBuilder;
 use crate::card::{Acknowledge, Fault, Faults, LineCard, Pace, PpsBehaviour, Protocol};
 use crate::iccd::{Iccd, IccdBuilder, Version};
-use crate::reader::{AbortBehaviour, FailureMessage, Level, OnRemoval, Reader, ReaderBuilder};
+use crate::reader::{
+    AbortBehaviour, FailureMessage, Level, OnRemoval, PendingAnswer, Reader, ReaderBuilder,
+};
 use crate::{Card, Device, FileCard};
 use ccid::Slot;
 use ccid::descriptor::{Features, PinSupport};
@@ -174,6 +176,22 @@ const PRESETS: &[Preset] = presets! {
         aborts(AbortBehaviour::NotSupported);
     "abort-not-aborted", "Abort fails with CMD_NOT_ABORTED, C0h",
         aborts(AbortBehaviour::NotAborted(0xC0));
+    "abort-not-aborted-81", "Abort fails with 81h, as some have CMD_NOT_ABORTED",
+        aborts(AbortBehaviour::NotAborted(0x81));
+    "abort-not-aborted-e0", "Abort fails with E0h, which elsewhere is CMD_SLOT_BUSY (USBX)",
+        aborts(AbortBehaviour::NotAborted(0xE0));
+    "abort-not-aborted-ff", "Abort fails with FFh, which elsewhere is CMD_ABORTED (LUFA, rexos)",
+        aborts(AbortBehaviour::NotAborted(0xFF));
+    "abort-busy", "Abort is not supported, and time extensions go on meanwhile (CanoKey)",
+        aborts(AbortBehaviour::NotSupported).busy_extension(Duration::from_millis(250), 1);
+    "abort-at-request", "the command fails with CMD_ABORTED when ABORT is requested",
+        usual().pending_answer(PendingAnswer::AtRequest);
+    "abort-no-answer", "Abort is answered, the aborted command never",
+        usual().pending_answer(PendingAnswer::Never);
+    "abort-slot-status", "the aborted command fails by RDR_to_PC_SlotStatus",
+        usual().failure_message(FailureMessage::SlotStatus);
+    "abort-foreign", "abort-drops-held, and commands fail by a message of type 6Ch (usbd-ccid)",
+        aborts(AbortBehaviour::DropsHeldAbort).failure_message(FailureMessage::Foreign);
     "abort-no-status", "the command is aborted, but Abort is never answered",
         aborts(AbortBehaviour::NoSlotStatus);
     "abort-silent", "the command stops, and nothing is ever answered",

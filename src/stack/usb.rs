@@ -68,7 +68,47 @@ impl Stack {
 
 #[cfg(test)]
 mod tests {
-    use super::super::StackState;
+    use super::super::{StackState, UnusableReader};
+    use super::*;
+    use crate::{Context, PNP_NOTIFICATION, ReaderState, State};
+    use ifd::transport::usb::OpenError;
+    use std::time::Duration;
+
+    /// Whoever waits for readers hears of one that cannot be used, too, and that it has gone.
+    #[test]
+    fn a_reader_that_cannot_be_used_comes_and_goes() {
+        let stack = Stack::empty();
+        let context = Context::on(&stack).unwrap();
+        let mut states = [ReaderState::new(PNP_NOTIFICATION(), State::UNAWARE)];
+        let known = context.get_status_change(Duration::ZERO, &mut states);
+        assert_eq!(known, Err(Error::Timeout));
+        let key = ("001".to_owned(), 5, 0);
+        let reader = UnusableReader {
+            name: "A reader".into(),
+            ids: (0x08E6, 0x4433),
+            reason: OpenError::Busy { holders: Vec::new() },
+        };
+        for comes in [true, false] {
+            states[0].sync_current_state();
+            let waiting = std::thread::spawn({
+                let (context, mut states) = (context.clone(), states.clone());
+                move || (context.get_status_change(Duration::from_secs(60), &mut states), states)
+            });
+            match comes {
+                true => stack.inner.lock().cannot_use(key.clone(), reader.clone()),
+                false => stack.inner.lock().usb_left(&key),
+            }
+            let (result, seen) = waiting.join().unwrap();
+            assert_eq!((result, seen[0].event_state()), (Ok(()), State::CHANGED));
+            assert_eq!(stack.unusable_readers(), Vec::from_iter(comes.then(|| reader.clone())));
+            states = seen;
+        }
+        // That one left that could be used is told with its slots.
+        stack.inner.lock().usb_left(&key);
+        states[0].sync_current_state();
+        let told = context.get_status_change(Duration::ZERO, &mut states);
+        assert_eq!(told, Err(Error::Timeout));
+    }
 
     #[test]
     fn an_index_stays_with_its_device() {

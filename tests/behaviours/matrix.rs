@@ -246,7 +246,7 @@ fn cancelled_in_the_middle(slots: u8, level: Level, protocol: Protocol, kind: Ki
 fn all(rows: Vec<Box<dyn FnOnce() + Send>>) {
     let mut rows = rows.into_iter();
     loop {
-        let batch: Vec<_> = rows.by_ref().take(32).map(run).collect();
+        let batch: Vec<_> = rows.by_ref().take(128).map(run).collect();
         if batch.is_empty() {
             return;
         }
