@@ -129,7 +129,9 @@ fn a_card_that_the_host_speaks_t1_with() {
         assert_eq!(verified("4711"), Ok(Bytes::from_static(&[0x63, 0xC2])));
         if modifies {
             let enter = |pad: &mut Reader| [PIN, "2468", "2468"].map(|pin| pad.enter_pin(pin));
-            let ended = entry(&bench, &card, MODIFY_PIN_DIRECT, &modify(), |pad| drop(enter(pad)));
+            let ended = entry(&bench, &card, MODIFY_PIN_DIRECT, &modify(), |pad| {
+                enter(pad);
+            });
             assert_eq!(ended, Ok(Bytes::from_static(&[0x90, 0x00])));
             assert_eq!(verified("2468"), Ok(Bytes::from_static(&[0x90, 0x00])));
         }
