@@ -7,10 +7,16 @@
 //! * [`reader`]: the CCID reader, conforming or not, with its log and the rules it checks.
 //! * [`iccd`]: a card with a USB plug of its own.
 //! * [`card`]: what goes into it.
+//! * [`faulty`]: devices that are to be survived.
 //! * [`presets`]: readers with cards, by name.
+//! * [`hands`]: what a user does with them, by lines of text; [`control`] takes these from a socket.
 
 pub mod card;
+#[cfg(unix)]
+pub mod control;
 pub mod device;
+pub mod faulty;
+pub mod hands;
 pub mod iccd;
 pub mod port;
 pub mod presets;
@@ -20,6 +26,8 @@ pub mod vhci;
 
 pub use card::{Card, FileCard, LineCard};
 pub use device::{ControlReply, Descriptors, Device};
+pub use faulty::Faulty;
+pub use hands::Hands;
 pub use iccd::Iccd;
 pub use port::Port;
 pub use reader::{Reader, ReaderBuilder};

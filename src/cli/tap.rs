@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use ccid::Instant;
-use ccid::wire::{ClassRequest, Message, SetupPacket, dissect};
+use ccid::wire::{Message, SetupPacket, dissect};
 use crossbeam_channel::Sender;
 use ifd::transport::{Completion, DeviceInfo, Pipe, TransferError, Transport};
+use sim::reader::describe_request;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -58,32 +59,6 @@ impl<T: Transport> Tap<T> {
     }
 }
 
-/// A control request in a line.
-pub(crate) fn request(setup: &SetupPacket) -> String {
-    match ClassRequest::parse(setup) {
-        Ok(ClassRequest::Abort { slot, seq }) => format!("ABORT request {slot} {seq}"),
-        Ok(ClassRequest::GetClockFrequencies { .. }) => "GET_CLOCK_FREQUENCIES request".into(),
-        Ok(ClassRequest::GetDataRates { .. }) => "GET_DATA_RATES request".into(),
-        _ => match iccd_request(setup) {
-            Some(name) => format!("{name} request"),
-            None => format!("request {:02X?}", setup.to_bytes()),
-        },
-    }
-}
-
-/// The class requests of ICCD devices, which have nothing but the control pipe.
-fn iccd_request(setup: &SetupPacket) -> Option<&'static str> {
-    Some(match (setup.request_type, setup.request) {
-        (0x21 | 0xA1, 0x62) => "ICC_POWER_ON",
-        (0x21, 0x63) => "ICC_POWER_OFF",
-        ICCD_XFR_BLOCK => "XFR_BLOCK",
-        (0xA1, 0x6F) => "DATA_BLOCK",
-        (0xA1, 0x81) => "SLOT_STATUS",
-        (0xA1, 0xA0) => "GET_ICC_STATUS",
-        _ => return None,
-    })
-}
-
 impl<T: Transport> Transport for Tap<T> {
     fn info(&self) -> &DeviceInfo {
         self.inner.info()
@@ -91,7 +66,7 @@ impl<T: Transport> Transport for Tap<T> {
 
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration) {
         let exchange = (setup.request_type, setup.request) == ICCD_XFR_BLOCK;
-        self.tell(Pipe::Control, true, request(&setup), exchange);
+        self.tell(Pipe::Control, true, describe_request(&setup), exchange);
         self.inner.submit_control(setup, data, timeout);
     }
 
@@ -155,15 +130,5 @@ mod tests {
         let has = |out, text: &str| lines.iter().any(|(o, t)| *o == out && t.contains(text));
         assert!(has(true, "IccPowerOn") && has(false, "NotifySlotChange"), "{lines:?}");
         assert!(has(true, "XfrBlock") && has(false, ": AB 90 00"), "{lines:?}");
-    }
-
-    #[test]
-    fn requests_are_named() {
-        let setup = SetupPacket::from_bytes([0x21, 1, 2, 0x35, 0, 0, 0, 0]);
-        assert_eq!(request(&setup), "ABORT request slot 2 seq 53");
-        let setup = SetupPacket::from_bytes([0x21, 0x65, 0, 0, 0, 0, 5, 0]);
-        assert_eq!(request(&setup), "XFR_BLOCK request");
-        let setup = SetupPacket::from_bytes([0x80, 6, 0, 1, 0, 0, 18, 0]);
-        assert_eq!(request(&setup), "request [80, 06, 00, 01, 00, 00, 12, 00]");
     }
 }

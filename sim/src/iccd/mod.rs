@@ -109,6 +109,11 @@ impl Iccd {
         self.journal.violations()
     }
 
+    /// Forgets what it has seen and which rules were broken.
+    pub fn forget(&mut self) {
+        self.journal.clear();
+    }
+
     fn refuse(&mut self, rule: Rule, now: Instant) -> ControlReply {
         self.journal.violation(now, None, rule);
         ControlReply::Stall

@@ -2,7 +2,7 @@
 
 use crate::card::Misuse;
 use bytes::Bytes;
-use ccid::wire::{SetupPacket, WireError, dissect};
+use ccid::wire::{ClassRequest, SetupPacket, WireError, dissect};
 use ccid::{Instant, Seq, Slot};
 use std::collections::VecDeque;
 use std::fmt;
@@ -45,7 +45,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reset => f.write_str("reset"),
-            Self::Setup(setup) => write!(f, "control {:02X?}", setup.to_bytes()),
+            Self::Setup(setup) => write!(f, "> {}", describe_request(setup)),
             Self::Command(bytes) => write!(f, "> {}", dissect(bytes)),
             Self::Response(bytes) => write!(f, "< {}", dissect(bytes)),
             Self::Notification(bytes) => write!(f, "! {}", dissect(bytes)),
@@ -60,6 +60,32 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// A control request in a line.
+pub fn describe_request(setup: &SetupPacket) -> String {
+    match ClassRequest::parse(setup) {
+        Ok(ClassRequest::Abort { slot, seq }) => format!("ABORT request {slot} {seq}"),
+        Ok(ClassRequest::GetClockFrequencies { .. }) => "GET_CLOCK_FREQUENCIES request".into(),
+        Ok(ClassRequest::GetDataRates { .. }) => "GET_DATA_RATES request".into(),
+        _ => match iccd_request(setup) {
+            Some(name) => format!("{name} request"),
+            None => format!("request {:02X?}", setup.to_bytes()),
+        },
+    }
+}
+
+/// The class requests of ICCD devices, which have nothing but the control pipe.
+fn iccd_request(setup: &SetupPacket) -> Option<&'static str> {
+    Some(match (setup.request_type, setup.request) {
+        (0x21 | 0xA1, 0x62) => "ICC_POWER_ON",
+        (0x21, 0x63) => "ICC_POWER_OFF",
+        (0x21, 0x65) => "XFR_BLOCK",
+        (0xA1, 0x6F) => "DATA_BLOCK",
+        (0xA1, 0x81) => "SLOT_STATUS",
+        (0xA1, 0xA0) => "GET_ICC_STATUS",
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Seen {
@@ -297,5 +323,15 @@ mod tests {
             what: Event::Command(Bytes::copy_from_slice(&secure)),
         };
         assert_eq!(format!("{seen:?}"), "1.500 s > Secure slot 0 seq 1 (4 bytes, not shown)");
+    }
+
+    #[test]
+    fn requests_are_named() {
+        let setup = SetupPacket::from_bytes([0x21, 1, 2, 0x35, 0, 0, 0, 0]);
+        assert_eq!(describe_request(&setup), "ABORT request slot 2 seq 53");
+        let setup = SetupPacket::from_bytes([0x21, 0x65, 0, 0, 0, 0, 5, 0]);
+        assert_eq!(describe_request(&setup), "XFR_BLOCK request");
+        let setup = SetupPacket::from_bytes([0x80, 6, 0, 1, 0, 0, 18, 0]);
+        assert_eq!(describe_request(&setup), "request [80, 06, 00, 01, 00, 00, 12, 00]");
     }
 }

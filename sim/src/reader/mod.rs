@@ -28,7 +28,7 @@ mod tests;
 pub use behaviour::{AbortBehaviour, FailureMessage, OnRemoval, PendingAnswer};
 pub use config::{Level, ReaderBuilder};
 pub use hardware::Key;
-pub use journal::{Event, Malformed, Rule, Seen, Violation};
+pub use journal::{Event, Malformed, Rule, Seen, Violation, describe_request};
 
 use crate::card::LineCard;
 use crate::{Card, ControlReply, Descriptors, Device};

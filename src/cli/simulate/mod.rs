@@ -1,13 +1,10 @@
 //! `scard sim`: the simulated readers, and one of them on the machine's USB.
 
-#[cfg(target_os = "linux")]
-mod hands;
-
 use crate::cli::args::SimOptions;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::out::Out;
-use crate::cli::session::presets;
+use crate::cli::session::{presets, unknown_preset};
 use serde_json::json;
 use std::io::Write;
 
@@ -39,7 +36,7 @@ fn on_usb(_: &str, _: &Interrupt, _: &mut Out) -> Outcome {
 #[cfg(target_os = "linux")]
 fn on_usb(preset: &str, interrupt: &Interrupt, out: &mut Out) -> Outcome {
     use crate::cli::input::Lines;
-    let mut hands = hands::Hands::of(preset)?;
+    let mut hands = sim::Hands::of(preset).ok_or_else(|| unknown_preset(preset))?;
     let attachment = sim::vhci::attach(hands.port())
         .map_err(|error| Failure::failed(format!("--vhci: {error}")))?;
     writeln!(out, "ready")?;

@@ -179,7 +179,7 @@ fn the_log() {
             "0.000 s reset",
             "1.500 s > GetSlotStatus slot 0 seq 0",
             "1.500 s < SlotStatus slot 0 seq 0 ok, card inactive, clock StoppedLow",
-            "1.500 s control [21, 01, 00, 09, 00, 00, 00, 00]",
+            "1.500 s > ABORT request slot 0 seq 9",
             "1.500 s slot 0: card removed",
             "1.500 s ! NotifySlotChange, slot 0: no card (changed)",
         ]

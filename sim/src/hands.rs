@@ -1,11 +1,18 @@
-//! The hands of the user of a simulated reader on the machine's USB.
+//! The hands of a simulated reader's user: cards, keys, the plug, told line by line what to do.
+//!
+//! | line | what it does |
+//! |---|---|
+//! | `insert [SLOT]` | puts the card back that was taken out, or a new one |
+//! | `remove [SLOT]` | takes the card out |
+//! | `key KEY` | presses `enter`, `clear`, `cancel` or digits on the PIN pad |
+//! | `unplug`, `plug` | the device's USB plug |
+//! | `log` | what the device has seen, a line each |
+//! | `violations` | rules that the host has broken, a line each |
+//! | `forget` | empties both |
 
-use crate::cli::failure::Failure;
-use crate::cli::session::unknown_preset;
-use crate::cli::tap;
+use crate::reader::{Key, Seen, Violation};
+use crate::{Card, Device, Faulty, FileCard, Iccd, Port, Reader, presets};
 use ccid::Slot;
-use sim::reader::{Event, Key, Seen, Violation};
-use sim::{Card, Device, FileCard, Iccd, Port, Reader, presets};
 use std::collections::BTreeMap;
 
 /// What is understood.
@@ -13,18 +20,27 @@ const COMMANDS: &str =
     "insert [SLOT], remove [SLOT], unplug, plug, key KEY, log, violations, forget";
 
 /// A simulated device as it can be handled.
-pub(super) trait Hardware: Device {
+pub trait Hardware: Device {
     /// Puts the card back, or a new one.
+    ///
+    /// # Errors
+    /// Why that cannot be done.
     fn insert(&mut self, slot: u8, card: Option<Box<dyn Card>>) -> Result<(), String>;
 
-    /// Takes the card out.
+    /// Takes the card out; none if it is part of the device.
+    ///
+    /// # Errors
+    /// Why that cannot be done.
     fn remove(&mut self, slot: u8) -> Result<Option<Box<dyn Card>>, String>;
 
     /// Presses keys of the PIN pad.
+    ///
+    /// # Errors
+    /// If it has none.
     fn press(&mut self, keys: Vec<Key>) -> Result<(), String>;
 
     /// Forgets what it has seen.
-    fn forget(&mut self) -> Result<(), String>;
+    fn forget(&mut self);
 
     /// What it has seen.
     fn seen(&mut self) -> &[Seen];
@@ -55,9 +71,8 @@ impl Hardware for Reader {
         Ok(())
     }
 
-    fn forget(&mut self) -> Result<(), String> {
+    fn forget(&mut self) {
         self.forget();
-        Ok(())
     }
 
     fn seen(&mut self) -> &[Seen] {
@@ -87,8 +102,8 @@ impl Hardware for Iccd {
         Err("an ICCD has no keys".into())
     }
 
-    fn forget(&mut self) -> Result<(), String> {
-        Err("an ICCD does not forget".into())
+    fn forget(&mut self) {
+        self.forget();
     }
 
     fn seen(&mut self) -> &[Seen] {
@@ -105,31 +120,40 @@ fn only_slot(slot: u8) -> Result<(), String> {
 }
 
 /// A simulated device, and the cards that were taken out of it.
-pub(super) struct Hands {
+pub struct Hands {
     port: Port<Box<dyn Hardware>>,
     /// By the slot they were in.
     taken_out: BTreeMap<u8, Box<dyn Card>>,
 }
 
+impl std::fmt::Debug for Hands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hands").field("taken_out", &self.taken_out.keys()).finish_non_exhaustive()
+    }
+}
+
 impl Hands {
-    /// The device of that name.
-    pub(super) fn of(preset: &str) -> Result<Self, Failure> {
+    /// The device of that name ([`presets`], [`Faulty`]); none if there is none.
+    pub fn of(preset: &str) -> Option<Self> {
         let iccd = || presets::iccd().iter().find(|iccd| iccd.name == preset);
         let device: Box<dyn Hardware> = match (presets::by_name(preset), iccd()) {
             (Some(reader), _) => Box::new(reader),
             (None, Some(iccd)) => Box::new(iccd.builder().build()),
-            (None, None) => return Err(unknown_preset(preset)),
+            (None, None) => Box::new(Faulty::by_name(preset)?),
         };
-        Ok(Self { port: Port::new(device), taken_out: BTreeMap::new() })
+        Some(Self { port: Port::new(device), taken_out: BTreeMap::new() })
     }
 
     /// What the device is plugged into.
-    pub(super) fn port(&self) -> Port<Box<dyn Hardware>> {
+    pub fn port(&self) -> Port<Box<dyn Hardware>> {
         self.port.clone()
     }
 
-    /// Does what a line says; what there is to say about it, or what is wrong.
-    pub(super) fn obey(&mut self, line: &str) -> Result<Vec<String>, String> {
+    /// Does what a line says.
+    ///
+    /// # Errors
+    /// What is wrong with the line, or with doing it now.
+    pub fn obey(&mut self, line: &str) -> Result<Vec<String>, String> {
         let mut words = line.split_whitespace();
         let (verb, object) = (words.next().unwrap_or_default(), words.next());
         if let Some(more) = words.next() {
@@ -154,14 +178,15 @@ impl Hands {
             ("unplug", None) => self.port.unplug(),
             ("plug", None) => self.port.plug(),
             ("log", None) => {
-                said = self.port.with(|device| device.seen().iter().map(line_of).collect())
+                said =
+                    self.port.with(|device| device.seen().iter().map(ToString::to_string).collect())
             }
             ("violations", None) => {
                 said = self
                     .port
                     .with(|device| device.violations().iter().map(ToString::to_string).collect());
             }
-            ("forget", None) => self.port.with(|device| device.forget())?,
+            ("forget", None) => self.port.with(|device| device.forget()),
             _ => return Err(format!("{line:?} is none of {COMMANDS}")),
         }
         Ok(said)
@@ -180,17 +205,6 @@ fn parse_keys(word: &str) -> Option<Vec<Key>> {
         "clear" => Some(vec![Key::Clear]),
         "cancel" => Some(vec![Key::Cancel]),
         digits => digits.chars().map(|c| digit(c).map(Key::Digit)).collect(),
-    }
-}
-
-/// A line of the log: requests by their names.
-fn line_of(seen: &Seen) -> String {
-    match &seen.what {
-        Event::Setup(setup) => {
-            let at = seen.at.since_epoch().as_secs_f64();
-            format!("{at:.3} s > {}", tap::request(setup))
-        }
-        _ => seen.to_string(),
     }
 }
 
@@ -243,12 +257,12 @@ mod tests {
     #[test]
     fn an_iccd_has_no_keys_and_one_slot() {
         let mut hands = hands("iccd-b");
-        for line in ["remove", "insert", "insert 0", "log", "violations", "unplug"] {
+        for line in ["remove", "insert", "insert 0", "log", "violations", "forget", "unplug"] {
             assert!(hands.obey(line).is_ok(), "{line}");
         }
-        for line in ["remove 1", "key 1", "forget"] {
+        for line in ["remove 1", "key 1"] {
             assert!(hands.obey(line).is_err(), "{line}");
         }
-        assert!(Hands::of("nonsense").is_err());
+        assert!(Hands::of("nonsense").is_none());
     }
 }
