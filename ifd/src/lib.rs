@@ -5,12 +5,18 @@
 //! * [`thread`]: the same on a thread of its own, for many callers.
 //! * [`trace`]: recorded USB traffic.
 //! * [`quirks`]: what is known of particular readers, the user's own rows included.
+//! * [`named`]: simulated readers and recorded traces, by what a user calls them.
+//! * [`bundle`]: what a driver bundle for pcscd says of itself.
+//! * [`environment`]: variables that may be heeded.
 //! * [`hotplug`]: readers coming and going on the machine's USB.
 
+pub mod bundle;
 pub mod clock;
 pub mod driver;
+pub mod environment;
 pub mod features;
 pub mod hotplug;
+pub mod named;
 pub mod quirks;
 #[doc(hidden)]
 pub mod sync;

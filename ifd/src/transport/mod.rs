@@ -169,3 +169,41 @@ pub trait Transport: Send {
         Err(NOT_SUPPORTED)
     }
 }
+
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn info(&self) -> &DeviceInfo {
+        (**self).info()
+    }
+
+    fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration) {
+        (**self).submit_control(setup, data, timeout);
+    }
+
+    fn submit_out(&mut self, message: Bytes) {
+        (**self).submit_out(message);
+    }
+
+    fn submit_in(&mut self, pipe: Pipe, length: usize) {
+        (**self).submit_in(pipe, length);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Completion> {
+        (**self).poll(cx, now)
+    }
+
+    fn poll_deadline(&self) -> Option<Instant> {
+        (**self).poll_deadline()
+    }
+
+    fn cancel(&mut self, pipe: Pipe) {
+        (**self).cancel(pipe);
+    }
+
+    fn clear_halt(&mut self, pipe: Pipe) -> Result<(), TransferError> {
+        (**self).clear_halt(pipe)
+    }
+
+    fn reset(&mut self) -> Result<(), TransferError> {
+        (**self).reset()
+    }
+}

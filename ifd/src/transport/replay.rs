@@ -10,6 +10,7 @@ use crate::trace::{Event, Trace, What};
 use bytes::{Bytes, BytesMut};
 use ccid::Instant;
 use ccid::wire::{SetupPacket, dissect};
+use log::warn;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -183,6 +184,7 @@ impl Replay {
             expected: expected.map_or_else(String::new, |event| describe(&event.what)),
             sent: describe(sent),
         };
+        warn!("replay: {difference}");
         self.report.lock().difference.get_or_insert(difference);
         self.gone = true;
         self.bulk_in.end(TransferError::Disconnected, &mut self.done);

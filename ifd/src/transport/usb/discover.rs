@@ -129,6 +129,19 @@ impl Candidate {
         (self.device.bus_id().to_owned(), self.device.device_address(), self.interface)
     }
 
+    /// The number of its bus; 0 where the system has none.
+    pub fn bus(&self) -> u8 {
+        #[cfg(target_os = "linux")]
+        return self.device.busnum();
+        #[cfg(not(target_os = "linux"))]
+        return 0;
+    }
+
+    /// Its address on the bus.
+    pub fn address(&self) -> u8 {
+        self.device.device_address()
+    }
+
     /// idVendor.
     pub fn vendor_id(&self) -> u16 {
         self.device.vendor_id()
