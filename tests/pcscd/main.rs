@@ -1,0 +1,11 @@
+//! The driver under the real pcscd, used by programs that know nothing of it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
+
+mod cancel;
+mod events;
+mod harness;
+mod pin;
+mod programs;
+mod robust;
+mod session;
