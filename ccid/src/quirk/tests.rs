@@ -107,9 +107,11 @@ fn behaviour() {
 #[test]
 fn escapes_that_are_allowed_to_all() {
     let allows = |vendor, product, data: &[u8]| {
-        built_in(vendor, product, 0, 0).behaviour.allows_escape(data)
+        built_in(vendor, product, 0x0100, 0).behaviour.allows_escape(data)
     };
     assert!(allows(0x08E6, 0x1234, &[0x02]));
+    let qemu = built_in(0x08E6, 0x4433, 0, 0).behaviour;
+    assert!(!qemu.allows_escape(&[0x02]) && !qemu.flags.contains(Flags::FIRMWARE_NAME));
     for other in [&[][..], &[0x03], &[0x02, 0x02]] {
         assert!(!allows(0x08E6, 0x1234, other));
     }
