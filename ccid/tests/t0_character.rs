@@ -7,11 +7,12 @@ mod host;
 
 use ccid::Error;
 use ccid::error::{Breach, CardFault};
+use ccid::wire::{IccStatus, SlotError};
 use host::{APDU, CHARACTER, OK, Script, T0_ATR};
 
 /// ISO/IEC 7816-3 §10.3: header, procedure byte, data in one go or one by one, SW1 SW2.
 #[test]
-fn t0_at_character_level_case_2() {
+fn section_10_3_3_case_2_in_parts() {
     let mut script = Script::powered(CHARACTER, &T0_ATR);
     script.exchange(&[0x00, 0xB0, 0x00, 0x00, 0x03]);
     script.sent(0, 1, &[0x00, 0xB0, 0x00, 0x00, 0x03]).data(&[0x60]);
@@ -25,7 +26,7 @@ fn t0_at_character_level_case_2() {
 }
 
 #[test]
-fn t0_at_character_level_case_2_of_256_bytes() {
+fn section_10_3_3_case_2_of_256_bytes() {
     let mut script = Script::powered(CHARACTER, &T0_ATR);
     script.exchange(&APDU);
     script.sent(0, 1, &APDU).data(&[0xB0]);
@@ -36,7 +37,7 @@ fn t0_at_character_level_case_2_of_256_bytes() {
 }
 
 #[test]
-fn t0_at_character_level_case_3_and_4() {
+fn section_10_3_3_cases_3_and_4() {
     for le in [&[][..], &[0x00]] {
         let mut script = Script::powered(CHARACTER, &T0_ATR);
         script.exchange(&[&[0x00, 0xA4, 0x00, 0x00, 0x03, 1, 2, 3][..], le].concat());
@@ -49,7 +50,7 @@ fn t0_at_character_level_case_3_and_4() {
 }
 
 #[test]
-fn t0_at_character_level_case_1() {
+fn section_10_3_3_case_1() {
     for acknowledge in [false, true] {
         let mut script = Script::powered(CHARACTER, &T0_ATR);
         script.exchange(&[0x00, 0x44, 0x00, 0x00]);
@@ -62,7 +63,7 @@ fn t0_at_character_level_case_1() {
 }
 
 #[test]
-fn t0_procedure_bytes_that_do_not_fit() {
+fn section_10_3_3_procedure_bytes_that_do_not_fit() {
     // No procedure byte; and data when all have passed.
     for bytes in [&[0x12][..], &[0xA4, 0xA4], &[0xA4, 0x5B]] {
         let mut script = Script::powered(CHARACTER, &T0_ATR);
@@ -84,7 +85,7 @@ fn t0_procedure_bytes_that_do_not_fit() {
 }
 
 #[test]
-fn t0_at_character_level_what_the_reader_may_not_do() {
+fn what_the_reader_may_not_do() {
     for (bytes, breach) in [
         (&[][..], Breach::NoCharacter),
         (&[0x90, 0x00, 0x00], Breach::TooManyCharacters),
@@ -103,7 +104,7 @@ fn t0_at_character_level_what_the_reader_may_not_do() {
 }
 
 #[test]
-fn t0_null_has_a_limit() {
+fn section_10_3_3_null_has_a_limit() {
     let mut script = Script::powered(CHARACTER, &T0_ATR);
     script.exchange(&APDU);
     for _ in 0..65_536 {
@@ -113,4 +114,34 @@ fn t0_null_has_a_limit() {
     script.next_message();
     script.data(&[0x60]);
     assert_eq!(script.completed(), Err(Error::Card(CardFault::TooManyNulls)));
+}
+
+/// A character that comes wrong, in spite of the repetition that is the reader's (ISO/IEC 7816-3
+/// §7.3), or not at all (§10.2): there is no way to ask for it again.
+#[test]
+fn section_10_2_what_the_reader_reports_of_a_character() {
+    for behind in 0..3 {
+        for (error, ended) in [
+            (SlotError::IccMute, None),
+            (SlotError::XfrParityError, Some(SlotError::XfrParityError)),
+        ] {
+            let mut script = Script::powered(CHARACTER, &T0_ATR);
+            script.exchange(&[0x00, 0xB0, 0x00, 0x00, 0x01]);
+            for byte in &[0xB0, 0x11][..behind.min(2)] {
+                script.next_message();
+                script.data(&[*byte]);
+            }
+            script.next_message();
+            script.failed(IccStatus::PresentActive, error);
+            match (script.completed(), ended) {
+                (Err(Error::CardMute), None) => {}
+                (Err(Error::Failed { error, .. }), Some(expected)) => assert_eq!(error, expected),
+                (other, _) => panic!("{other:?}"),
+            }
+            // It is no Abort: the card is left as it is, and hears the next header.
+            script.quiet();
+            script.exchange(&[0x00, 0xB0, 0x00, 0x00, 0x01]);
+            script.sent(0, 1, &[0x00, 0xB0, 0x00, 0x00, 0x01]);
+        }
+    }
 }

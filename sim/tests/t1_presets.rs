@@ -10,10 +10,12 @@ use bytes::Bytes;
 use ccid::atr::Protocol;
 use ccid::error::{CardFault, Error};
 use ccid::operation::PowerUp;
-use ccid::t1::Failure;
-use ccid::{Operation, Output};
+use ccid::t1::{Failure, Nad};
+use ccid::wire::Message;
+use ccid::{Operation, Options, Output};
 use host::Bench;
 use sim::presets;
+use sim::reader::Seen;
 use std::time::Duration;
 
 fn echo(first: u8) -> (Bytes, Bytes) {
@@ -91,4 +93,29 @@ fn silence_and_storms_end() {
         let result = bench.run(Operation::Exchange(command), None);
         assert_eq!(result, Ok(Output::Data(response)), "{name}");
     }
+}
+
+/// ISO/IEC 7816-3 §11.3.2.1: with node addresses, at both levels, chained both ways and over a fault.
+#[test]
+fn nad_11_3_2_1_with_every_card() {
+    let options = Options { nad: Nad::from_byte(0x52), ..Options::default() };
+    for name in ["t1-tpdu", "t1-tpdu-short", "t1-tpdu-crc", "t1-tpdu-manual", "t1-character"] {
+        let mut bench = Bench::with_options(presets::by_name(name).unwrap(), options);
+        bench.connect(Protocol::T1).unwrap();
+        assert_eq!(errors(&mut bench, name), []);
+        let nads: Vec<_> = bench.device.seen().iter().filter_map(block_nad).collect();
+        assert!(nads.len() >= 6 && nads.iter().all(|nad| *nad == 0x52), "{name}: {nads:02X?}");
+        assert_eq!(bench.device.violations(), [], "{name}");
+    }
+    let mut bench = Bench::with_options(presets::by_name("t1-faults-check").unwrap(), options);
+    bench.connect(Protocol::T1).unwrap();
+    assert_eq!(errors(&mut bench, "t1-faults-check"), []);
+}
+
+/// NAD of a block that went to the card.
+fn block_nad(seen: &Seen) -> Option<u8> {
+    let sim::reader::Event::Command(bytes) = &seen.what else { return None };
+    let message = Message::parse(bytes).unwrap();
+    let block = message.data.first().filter(|first| **first != 0xFF);
+    block.copied().filter(|_| message.message_type == 0x6F)
 }

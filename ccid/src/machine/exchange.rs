@@ -209,7 +209,7 @@ mod tests {
 
     /// ISO/IEC 7816-3 §12.2: the four cases.
     #[test]
-    fn t0_mapping() {
+    fn section_12_2_the_four_cases() {
         for (apdu, tpdu) in [
             (&[0, 0x44, 0, 0][..], &[0, 0x44, 0, 0, 0][..]),
             (&[0, 0xB0, 0, 0, 0], &[0, 0xB0, 0, 0, 0]),

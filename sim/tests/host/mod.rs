@@ -1,5 +1,6 @@
 //! A host and a simulated reader, the two state machines face to face in time of their own.
 
+#![allow(dead_code, reason = "no one test file needs all of it")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use ccid::operation::PowerUp;
@@ -23,13 +24,17 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new(mut device: sim::Reader) -> Self {
+    pub(crate) fn new(device: sim::Reader) -> Self {
+        Self::with_options(device, Options::default())
+    }
+
+    pub(crate) fn with_options(mut device: sim::Reader, options: Options) -> Self {
         let now = Instant::ZERO;
         device.reset(now);
         let configuration = &device.descriptors().configuration;
         let at = configuration.windows(2).position(|start| start == [54, 0x21]).unwrap();
         let class = ccid::ClassDescriptor::parse(&configuration[at..at + 54]).unwrap();
-        let host = ccid::Reader::new(class, Options::default(), now);
+        let host = ccid::Reader::new(class, options, now);
         let reassembler = Reassembler::new(host.max_message_data());
         Self { host, device, reassembler, now, ended: Vec::new() }
     }
