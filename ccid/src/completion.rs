@@ -46,8 +46,9 @@ pub enum Next {
 
 /// One command APDU on its way to its whole response.
 ///
-/// The response has no more data than Le lets it: what a card sends beyond that is dropped, and
-/// what it still has is not fetched. Without Le, all is fetched.
+/// The response has no more data than Le says: what a card sends beyond that is dropped, and what it
+/// still has is not fetched. Without Le, or with an Le of 0, all is fetched: a short Le cannot say
+/// more than 256, and those who write 0 to a card with more mean all of it.
 #[derive(Clone)]
 pub struct Completion {
     /// The command to be sent, or sent.
@@ -56,7 +57,7 @@ pub struct Completion {
     class: u8,
     /// The command's data field and Le are a T=0 TPDU's.
     t0: bool,
-    /// Ne, or as much as there is.
+    /// The most data of the response.
     most: usize,
     data: BytesMut,
     /// Commands answered.
@@ -123,6 +124,11 @@ impl Completion {
     /// The command to be sent; to begin with, the first.
     pub fn command(&self) -> &Bytes {
         &self.command
+    }
+
+    /// The command to be sent is a GET RESPONSE. Carried out twice, it would bring another part.
+    pub fn is_fetching(&self) -> bool {
+        self.fetching
     }
 
     /// The card's answer to [`command`](Self::command), SW1 SW2 included.
@@ -213,7 +219,7 @@ struct Apdu {
     data: Range<usize>,
     /// Where Le is or would be; extended and without data, with the byte before it.
     le_at: usize,
-    /// The most data of a response; none: there is no Le.
+    /// The most data of a response, an Le of 0 being the most there can be; none: there is no Le.
     ne: Option<usize>,
     extended: bool,
 }
@@ -224,7 +230,7 @@ impl Apdu {
         let short = |lc: usize, le: Option<u8>| Self {
             data: if lc == 0 { 0..0 } else { 5..5 + lc },
             le_at: if lc == 0 { HEADER } else { 5 + lc },
-            ne: le.map(|le| if le == 0 { MAX_T0_RESPONSE } else { le.into() }),
+            ne: le.map(|le| if le == 0 { MAX_RESPONSE } else { le.into() }),
             extended: false,
         };
         let extended = |lc: usize, le: Option<u16>| Self {

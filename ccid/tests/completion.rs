@@ -7,10 +7,11 @@ mod host;
 
 use bytes::Bytes;
 use ccid::completion::{Completion, MAX_COMMANDS, Next};
-use ccid::error::Error;
+use ccid::error::{CardFault, Error};
+use ccid::t1::Failure;
 use ccid::wire::{IccStatus, SlotError};
 use ccid::{Event, Operation, Output};
-use host::{A0, AUTO, CHARACTER, I0, OK, Script, T0_ATR, T1_ATR, TPDU};
+use host::{A0, AUTO, CHARACTER, I0, I1, OK, RESYNCH, RESYNCHED, Script, T0_ATR, T1_ATR, TPDU};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -62,6 +63,31 @@ fn over_t1_the_blocks_go_on() {
     script.data(&[0x00, 0x40, 0x03, 0xBB, 0x90, 0x00, 0x68]).gives(&[0xAA, 0xBB, 0x90, 0x00]);
     // What is left to the caller is as ever.
     script.exchange(&read);
+    script.sent(0, 0, &I0).data(&A0).gives(&OK);
+}
+
+/// After S(RESYNCH) the standard has the command go again. A GET RESPONSE that the card has answered
+/// before would bring the part behind the one that was lost, and nobody would know.
+#[test]
+fn over_t1_a_part_that_may_be_lost_is_an_error() {
+    let mut script = Script::powered(TPDU, &T1_ATR);
+    complete(&mut script, &[0x00, 0xB0, 0x00, 0x00, 0x00]);
+    script.sent(0, 0, &I0).data(&[0x00, 0x00, 0x03, 0xAA, 0x61, 0x02, 0xCA]);
+    script.sent(0, 0, &[0x00, 0x40, 0x05, 0x00, 0xC0, 0x00, 0x00, 0x02, 0x87]).mute();
+    for _ in 0..2 {
+        script.sent(0, 0, &[0x00, 0x92, 0x00, 0x92]).mute();
+    }
+    script.sent(0, 0, &RESYNCH).data(&RESYNCHED);
+    script.sent(0, 0, &[0x00, 0x00, 0x05, 0x00, 0xC0, 0x00, 0x00, 0x02, 0xC7]);
+    script.data(&[0x00, 0x00, 0x04, 0xBB, 0xCC, 0x90, 0x00, 0xE3]);
+    assert_eq!(script.completed(), Err(Error::Card(CardFault::T1(Failure::PartLost))));
+    // Card and host are in step. A first command that goes again brings the whole response.
+    complete(&mut script, &[0x00, 0xB0, 0x00, 0x00, 0x00]);
+    script.sent(0, 0, &I1).mute();
+    for _ in 0..2 {
+        script.sent(0, 0, &[0x00, 0x92, 0x00, 0x92]).mute();
+    }
+    script.sent(0, 0, &RESYNCH).data(&RESYNCHED);
     script.sent(0, 0, &I0).data(&A0).gives(&OK);
 }
 

@@ -69,7 +69,9 @@ impl Command {
 
     /// As much as Ne lets it, and what is left behind.
     fn response(&self) -> Vec<u8> {
-        let most = self.ne.unwrap_or(usize::MAX).min(self.data.len());
+        // Le 0, short or extended, stands for all there is.
+        let ne = self.ne.filter(|ne| *ne != if self.is_extended() { 65_536 } else { 256 });
+        let most = ne.unwrap_or(usize::MAX).min(self.data.len());
         let (data, rest) = self.data.split_at(most);
         let word = match rest.len() {
             0 => [0x90, 0x00],

@@ -101,6 +101,18 @@ fn section_12_2_case_4s() {
     }
 }
 
+/// 256 bytes are not all that Le 0 stands for, by either protocol.
+#[test]
+fn le_0_stands_for_all_there_is() {
+    let read = [0x00, 0xB0, 0, 0, 0];
+    for completion in [whole(&read), t0(&read)] {
+        let first = with(&DATA_256, [0x61, 0x02]);
+        let (commands, response) = run(completion, &[&first, &[8, 9, 0x90, 0x00]]);
+        assert_eq!(commands[1..], [get_response(2)]);
+        assert_eq!(response, [&DATA_256[..], &[8, 9, 0x90, 0x00]].concat());
+    }
+}
+
 /// GET RESPONSE, too, may be told its Le, each of them once.
 #[test]
 fn a_get_response_with_another_le() {

@@ -189,6 +189,14 @@ impl Machine {
         }
     }
 
+    /// The card may have carried the command out twice.
+    pub(crate) fn is_repeated(&self) -> bool {
+        match self {
+            Self::T1(machine) => machine.is_repeated(),
+            _ => false,
+        }
+    }
+
     /// It exchanges data with the card, after which no PPS is possible.
     pub(crate) fn is_exchange(&self) -> bool {
         match self {

@@ -62,6 +62,11 @@ impl T1Exchange {
         Self { exchange, before, reading, apdu, timeout }
     }
 
+    /// The card may have carried the command out twice.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.exchange.is_repeated()
+    }
+
     /// The connection as the card has it now.
     pub(crate) fn connection(&self) -> Connection {
         self.exchange.connection()

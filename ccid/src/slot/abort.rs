@@ -14,7 +14,7 @@ use super::answer::check;
 use super::card::Card;
 use super::presence::Presence;
 use super::restore::Restore;
-use super::work::{Flight, Purpose, Work};
+use super::work::{After, Flight, Purpose, Work};
 use super::{SlotMachine, State};
 use crate::error::Error;
 use crate::machine::{READER_TIME, Step};
@@ -401,10 +401,10 @@ fn answer_of(
         return None;
     }
     match work.machine.answer(sent, &response) {
-        Step::Done(Ok(output)) => match work.completed(output) {
-            Ok(output) => Some(Ok(output)),
+        Step::Done(Ok(output)) => match work.after(output) {
+            After::End(result) => Some(result),
             // The rest of it is not fetched any more; the card is as after any answer.
-            Err(_) => Some(Err(error_of(*reason, sent))),
+            After::Command(_) => Some(Err(error_of(*reason, sent))),
         },
         // A failure after the Abort has gone out is the Abort's doing as far as anyone can tell,
         // except that the card is gone.

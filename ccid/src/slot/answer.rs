@@ -1,6 +1,6 @@
 //! What the reader's responses make of a slot.
 
-use super::work::{Flight, Purpose, Work};
+use super::work::{After, Flight, Purpose, Work};
 use super::{SlotMachine, State};
 use crate::error::{Breach, Error, Sent};
 use crate::machine::{Machine, Step};
@@ -104,9 +104,9 @@ impl SlotMachine {
         match step {
             Step::Send if work.cancelled => self.end(work, Err(Error::Cancelled), shared, now),
             Step::Send => self.send(work, shared, now),
-            Step::Done(Ok(output)) => match work.completed(output) {
-                Ok(output) => self.end(work, Ok(output), shared, now),
-                Err(command) => self.go_on(work, command, shared, now),
+            Step::Done(Ok(output)) => match work.after(output) {
+                After::End(result) => self.end(work, result, shared, now),
+                After::Command(command) => self.go_on(work, command, shared, now),
             },
             Step::Done(error) => self.end(work, error, shared, now),
         }

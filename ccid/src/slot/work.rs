@@ -4,11 +4,12 @@ use super::restore::Restore;
 use super::resynch::Resynch;
 use crate::atr::Protocol;
 use crate::completion::{Completion, Next};
-use crate::error::Sent;
+use crate::error::{CardFault, Error, Sent};
 use crate::machine::Machine;
 use crate::operation::{Operation, OperationId, Output};
 use crate::parameters::FiDi;
 use crate::quirk::Question;
+use crate::t1::Failure;
 use crate::time::Instant;
 use crate::wire::{MechanicalFunction, PowerSelect, Seq, Slot};
 use bytes::Bytes;
@@ -92,16 +93,28 @@ impl Work {
         }
     }
 
-    /// What a response makes of the work: its end, or another command.
-    pub(super) fn completed(&mut self, output: Output) -> Result<Output, Bytes> {
+    /// What an output makes of the work.
+    pub(super) fn after(&mut self, output: Output) -> After {
         match (&mut self.completion, output) {
+            (Some(completion), Output::Data(_))
+                if completion.is_fetching() && self.machine.is_repeated() =>
+            {
+                After::End(Err(Error::Card(CardFault::T1(Failure::PartLost))))
+            }
             (Some(completion), Output::Data(response)) => match completion.answered(&response) {
-                Next::Send(command) => Err(command),
-                Next::Done(response) => Ok(Output::Data(response)),
+                Next::Send(command) => After::Command(command),
+                Next::Done(response) => After::End(Ok(Output::Data(response))),
             },
-            (_, output) => Ok(output),
+            (_, output) => After::End(Ok(output)),
         }
     }
+}
+
+/// What comes after the output of a machine.
+pub(super) enum After {
+    End(Result<Output, Error>),
+    /// Another command to the card.
+    Command(Bytes),
 }
 
 /// A command on the wire.

@@ -105,6 +105,9 @@ pub struct Exchange {
     wrong_nad: Option<u8>,
     requests: u16,
     blocks: u32,
+    /// The command has begun to go to the card; and once more after S(RESYNCH).
+    begun: bool,
+    repeated: bool,
 }
 
 impl Exchange {
@@ -140,6 +143,8 @@ impl Exchange {
             wrong_nad: None,
             requests: 0,
             blocks: 0,
+            begun: false,
+            repeated: false,
         };
         match (connection.standing, &exchange.command) {
             (Standing::Dead, _) => return Err(Failure::Dead),
@@ -163,6 +168,11 @@ impl Exchange {
     /// Blocks sent so far, the one to be sent included.
     pub fn blocks(&self) -> u32 {
         self.blocks
+    }
+
+    /// The command went to the card again after S(RESYNCH), which may have carried it out before.
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
     }
 
     /// The command was not sent after all, and the card knows nothing of it: over, as it stood
@@ -385,6 +395,7 @@ impl Exchange {
     fn begin(&mut self) -> Progress {
         self.failures = 0;
         self.response.clear();
+        self.repeated |= self.begun;
         match (&self.command, self.connection.ifsd_to_ask()) {
             (None, _) => self.done(Standing::InStep, Ok(Bytes::new())),
             (Some(_), Some(asked)) => self.ask_for(asked),
@@ -408,6 +419,7 @@ impl Exchange {
         let rest = self.command.as_ref().map_or_else(Bytes::new, |command| command.slice(sent..));
         let part = rest.len().min(usize::from(self.connection.ifsc()));
         self.phase = Phase::Sending { sent, part };
+        self.begun = true;
         let pcb = Pcb::I { ns: self.connection.ns, more: part < rest.len() };
         self.send(pcb, rest.get(..part).unwrap_or_default())
     }

@@ -18,6 +18,9 @@ pub enum Failure {
     Dead,
     /// The card has broken the command off by S(ABORT request) and said nothing else.
     Aborted,
+    /// A GET RESPONSE had to go again after S(RESYNCH). The card may have answered the first one, and
+    /// that part of the response is lost.
+    PartLost,
     /// The response is longer than any APDU.
     ResponseTooLong,
     /// More than [`MAX_REQUESTS`](super::MAX_REQUESTS) requests of the card.
@@ -34,6 +37,7 @@ impl fmt::Display for Failure {
             Self::OutOfStep => "the card could not be resynchronised and must be reset",
             Self::Dead => "the card was given up before and must be reset",
             Self::Aborted => "the card broke the command off",
+            Self::PartLost => "a part of the response was lost",
             Self::ResponseTooLong => "the response is longer than any APDU",
             Self::TooManyRequests => "the card asks for more time, or the like, without end",
         })
