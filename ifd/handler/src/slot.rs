@@ -42,8 +42,11 @@ struct State {
     present: Option<bool>,
     /// A card was taken out, and pcscd's thread may not have been told.
     removed: bool,
-    /// What pcscd's thread was told in this turn.
+    /// What pcscd's thread was told in this turn, and what anybody was.
     told: Told,
+    told_anybody: Told,
+    /// What pcscd's thread took for the truth when it last waited.
+    believed: Option<bool>,
     /// pcscd's thread, once it has waited.
     waiter: Option<ThreadId>,
     /// It is to stop waiting, or not to begin.
@@ -82,9 +85,33 @@ impl Told {
 }
 
 impl State {
-    /// pcscd's thread knows what there is: it may wait.
-    fn is_told(&self) -> bool {
-        !self.removed && self.present.is_none_or(|present| self.told == Told::Always(present))
+    fn tell(&mut self, present: bool) {
+        let own = std::thread::current().id();
+        if self.waiter.is_none_or(|waiter| waiter == own) {
+            self.told = self.told.also(present);
+        }
+        self.told_anybody = self.told_anybody.also(present);
+    }
+
+    /// A turn of pcscd's thread, which is this one, is over.
+    fn end_turn(&mut self) {
+        let own = std::thread::current().id();
+        let told = std::mem::take(&mut self.told);
+        let told_anybody = std::mem::take(&mut self.told_anybody);
+        let waiter = self.waiter.replace(own);
+        // Who waits on changing threads may ask on others still.
+        let told = if waiter.is_none_or(|waiter| waiter == own) { told } else { told_anybody };
+        self.removed &= told != Told::Always(false);
+        self.believed = match told {
+            Told::Nothing => self.believed.or(self.present),
+            Told::Always(present) => Some(present),
+            Told::Both => None,
+        };
+    }
+
+    /// There is something that pcscd's thread does not know.
+    fn has_news(&self) -> bool {
+        self.removed || self.present.is_some() && self.present != self.believed
     }
 }
 
@@ -192,10 +219,8 @@ impl Slot {
                 return Code::NoSuchDevice;
             }
             let known = if state.removed { Some(false) } else { state.present };
-            let own = std::thread::current().id();
-            let is_waiter = state.waiter.is_none_or(|waiter| waiter == own);
-            if let (true, Some(present)) = (is_waiter, known) {
-                state.told = state.told.also(present);
+            if let Some(present) = known {
+                state.tell(present);
             }
             known
         };
@@ -229,10 +254,7 @@ impl Slot {
         let began = Instant::now();
         let deadline = began + timeout;
         let mut state = self.lock();
-        state.waiter = Some(std::thread::current().id());
-        if state.told == Told::Always(false) {
-            state.removed = false;
-        }
+        state.end_turn();
         let code = loop {
             if state.gone.is_some() || state.closed {
                 break Code::NoSuchDevice;
@@ -243,14 +265,13 @@ impl Slot {
                 false => deadline,
             };
             let left = until.saturating_duration_since(Instant::now());
-            if !state.is_told() || left.is_zero() {
+            if state.has_news() || left.is_zero() {
                 break Code::Success;
             }
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         };
-        // The next turn begins.
-        (state.told, state.stop) = (Told::Nothing, false);
+        state.stop = false;
         code
     }
 
