@@ -23,6 +23,27 @@
 //! queued call within milliseconds, a running command in the time the reader takes to abort it,
 //! at most two seconds. Unplugging the reader ends it at once. No call takes longer than five
 //! minutes without the card having been answered.
+//!
+//! # Sharing and transactions
+//!
+//! As in pcsc-lite, where that and Windows differ: [`ShareMode::Direct`] shares; transactions of a
+//! handle are counted, and [`Card::reconnect`] keeps them; [`Card::control`] is for the reader and
+//! works after the card was taken out; a wait for [`PNP_NOTIFICATION`] never ends at once for want
+//! of knowledge. As on Windows: others' handles coming and going end a status wait, and a
+//! transaction in which nothing is done may have a limit ([`Context::set_transaction_limit`]).
+//!
+//! Unlike either: whoever waits for a transaction gets it first come, first served; releasing a
+//! context ends its waits; what cannot be shared is refused at once; an event counter is never 0,
+//! so that no insertion or removal between two waits is missed; what a closed handle wishes for its
+//! card while another holds a transaction is done when that ends.
+//!
+//! A card keeps its power while any handle is open, and after the last was closed with
+//! [`Disposition::LeaveCard`]: power is never cut for idleness.
+//!
+//! # Errors
+//!
+//! [`Error`] is PC/SC's code and no more. What stands behind it - which command failed, what the
+//! reader said, which rule the card broke - tells [`last_cause`], or a [`Failure`] made of it.
 
 mod attribute;
 mod call;

@@ -83,6 +83,19 @@ fn apdus_are_answered_and_explained() {
 }
 
 #[test]
+fn a_failed_exchange_is_told_with_its_cause() {
+    for (preset, command, cause) in [
+        ("default", "001A0000", "the card does not answer"),
+        ("abort-unasked", "00160000", "failed: CMD_ABORTED (FFh)"),
+        ("t1-faults-always", SELECT, "card misbehaved: T=1: the card could not be resynchronised"),
+    ] {
+        let ended = run(&["apdu", "--sim", preset, command]).with_status(1);
+        assert!(ended.err.starts_with("scard: the exchange failed: "), "{}", ended.err);
+        assert!(ended.err.contains(cause), "{}", ended.err);
+    }
+}
+
+#[test]
 fn the_rest_of_a_response_is_fetched_and_shown() {
     let words = ["apdu", "--sim", "t0-tpdu", SELECT, "00B0810000"];
     let ended = run(&words).with_status(0);
