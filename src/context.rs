@@ -148,8 +148,8 @@ impl Context {
     /// The readers' names, as a list that `buffer` holds.
     ///
     /// # Errors
-    /// [`Error::InsufficientBuffer`] if it does not fit ([`list_readers_len`]
-    /// (Self::list_readers_len) tells), [`Error::InvalidHandle`].
+    /// [`Error::InsufficientBuffer`] if it does not fit
+    /// ([`list_readers_len`](Self::list_readers_len) tells), [`Error::InvalidHandle`].
     pub fn list_readers<'buf>(
         &self,
         buffer: &'buf mut [u8],

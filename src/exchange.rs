@@ -15,11 +15,12 @@ impl Card {
     /// holds a transaction, and for the card to answer.
     ///
     /// # Errors
-    /// [`Error::InsufficientBuffer`] if the response does not fit ([`transmit_owned`]
-    /// (Self::transmit_owned) has no such limit), [`Error::ResetCard`], [`Error::RemovedCard`],
-    /// [`Error::NoSmartcard`], [`Error::NotTransacted`], [`Error::Cancelled`], [`Error::Timeout`],
-    /// [`Error::ReaderUnavailable`]. After the last four but one the card's state is unknown: it
-    /// has been reset, and the next call says [`Error::ResetCard`].
+    /// [`Error::InsufficientBuffer`] if the response does not fit
+    /// ([`transmit_owned`](Self::transmit_owned) has no such limit), [`Error::ResetCard`],
+    /// [`Error::RemovedCard`], [`Error::NoSmartcard`], [`Error::NotTransacted`],
+    /// [`Error::ReaderUnavailable`], [`Error::Cancelled`], [`Error::Timeout`]. After the last two
+    /// what the card has seen of the command is unknown: unless T=1 could be resynchronised, it has
+    /// been reset, and the next call says [`Error::ResetCard`].
     pub fn transmit<'buf>(
         &self,
         send_buffer: &[u8],
@@ -94,7 +95,8 @@ impl Card {
     }
 
     /// Has the reader do something by a control code: [`CTL_ESCAPE`](crate::CTL_ESCAPE), or the
-    /// features of PC/SC part 10. Works without a card on a [`ShareMode::Direct`] connection.
+    /// features of PC/SC part 10. Works without a card on a connection that is
+    /// [`ShareMode::Direct`](crate::ShareMode::Direct).
     ///
     /// # Errors
     /// [`Error::UnsupportedFeature`], [`Error::InvalidParameter`] for a structure that is none,

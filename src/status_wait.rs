@@ -56,8 +56,8 @@ impl Wait {
     }
 }
 
-/// A wait for readers' states to change, as a future: [`Context::status_change`]
-/// (crate::Context::status_change). Begins when made, and ends when dropped.
+/// A wait for readers' states to change, as a future:
+/// [`Context::status_change`](crate::Context::status_change). Begins when made, and ends when dropped.
 #[must_use = "the wait ends when it is dropped"]
 pub struct StatusChange {
     /// Why there is none, or that it is over.
