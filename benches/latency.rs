@@ -1,7 +1,7 @@
 //! How long it takes until a blocked call has ended: by cancel, by a card being put in, with many
 //! waiting and many readers. On the simulated reader; times of the whole stack, threads included.
 //!
-//! `cargo bench --bench latency`; `benches/pcscd` measures the same of pcscd, as far as it can do it.
+//! `cargo bench --bench latency`; `benches/pcsc/run` adds the same of pcscd, as far as it can do it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 

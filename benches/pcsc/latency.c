@@ -1,0 +1,274 @@
+/*
+ * How long a PC/SC library takes, whichever it is: a round trip, a wait that is cancelled, a card
+ * that is put in.
+ *
+ *   latency SOCKET [READER]
+ *
+ * SOCKET: where the simulated reader's hands listen; READER: part of its name, by default the
+ * first there is. Prints a line for each: what, samples, p50, p99, max in microseconds.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include <winscard.h>
+
+static char reader[MAX_READERNAME];
+static SCARDCONTEXT context;
+
+static void fail(const char *what, LONG rv)
+{
+	fprintf(stderr, "latency: %s: %08lX\n", what, (unsigned long)rv);
+	exit(1);
+}
+
+static void check(const char *what, LONG rv)
+{
+	if (rv != SCARD_S_SUCCESS)
+		fail(what, rv);
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
+
+static double cpu(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void print(const char *what, double *times, int n)
+{
+	qsort(times, n, sizeof *times, ascending);
+	printf("%-44s %8d %10.1f %10.1f %10.1f\n", what, n, times[n / 2], times[n * 99 / 100], times[n - 1]);
+	fflush(stdout);
+}
+
+static void pause_us(long us)
+{
+	struct timespec t = { 0, us * 1000 };
+
+	nanosleep(&t, NULL);
+}
+
+/* The hands of the reader's user. */
+static int hands = -1;
+
+static void hand(const char *line)
+{
+	char answer[4096];
+	size_t got = 0;
+
+	if (write(hands, line, strlen(line)) < 0)
+		fail(line, errno);
+	while (got < 3 || memcmp(answer + got - 3, "ok\n", 3) != 0) {
+		ssize_t n = read(hands, answer + got, sizeof answer - got);
+
+		if (n <= 0 || got + n == sizeof answer || memcmp(answer, "error", 5) == 0)
+			fail(line, n);
+		got += n;
+	}
+}
+
+static void open_hands(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+	hands = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (connect(hands, (struct sockaddr *)&address, sizeof address) != 0)
+		fail(path, 0);
+}
+
+static void find_reader(const char *part)
+{
+	char names[16 * MAX_READERNAME], *name;
+	DWORD length = sizeof names;
+
+	check("SCardListReaders", SCardListReaders(context, NULL, names, &length));
+	for (name = names; *name; name += strlen(name) + 1)
+		if (!part || strstr(name, part)) {
+			strcpy(reader, name);
+			return;
+		}
+	fail("no such reader", 0);
+}
+
+static void round_trips(int data, int n)
+{
+	double *times = calloc(n, sizeof *times), before;
+	BYTE command[5 + 255] = { 0x00, 0x10, 0x00, 0x00, (BYTE)data }, answer[MAX_BUFFER_SIZE];
+	char what[64];
+	SCARDHANDLE card;
+	DWORD protocol;
+
+	check("SCardConnect", SCardConnect(context, reader, SCARD_SHARE_SHARED,
+					   SCARD_PROTOCOL_T0 | SCARD_PROTOCOL_T1, &card, &protocol));
+	before = cpu();
+	for (int i = 0; i < n; i++) {
+		DWORD length = sizeof answer;
+		double began = now();
+
+		check("SCardTransmit", SCardTransmit(card, protocol == SCARD_PROTOCOL_T0 ? SCARD_PCI_T0 : SCARD_PCI_T1,
+						     command, 5 + data, NULL, answer, &length));
+		times[i] = now() - began;
+		if (length != (DWORD)data + 2)
+			fail("response", length);
+	}
+	snprintf(what, sizeof what, "SCardTransmit, %d bytes (own CPU %.1f us)", data, (cpu() - before) / n);
+	print(what, times, n);
+	SCardDisconnect(card, SCARD_LEAVE_CARD);
+	free(times);
+}
+
+static void status(int n)
+{
+	double *times = calloc(n, sizeof *times);
+	SCARDHANDLE card;
+	DWORD protocol;
+
+	check("SCardConnect", SCardConnect(context, reader, SCARD_SHARE_SHARED,
+					   SCARD_PROTOCOL_T0 | SCARD_PROTOCOL_T1, &card, &protocol));
+	for (int i = 0; i < n; i++) {
+		DWORD state, length = 0;
+		double began = now();
+
+		check("SCardStatus", SCardStatus(card, NULL, &length, &state, &protocol, NULL, NULL));
+		times[i] = now() - began;
+	}
+	print("SCardStatus", times, n);
+	SCardDisconnect(card, SCARD_LEAVE_CARD);
+	free(times);
+}
+
+static void contexts(int n)
+{
+	double *times = calloc(n, sizeof *times);
+
+	for (int i = 0; i < n; i++) {
+		SCARDCONTEXT other;
+		double began = now();
+
+		check("SCardEstablishContext", SCardEstablishContext(SCARD_SCOPE_SYSTEM, NULL, NULL, &other));
+		check("SCardReleaseContext", SCardReleaseContext(other));
+		times[i] = now() - began;
+	}
+	print("SCardEstablishContext and release", times, n);
+	free(times);
+}
+
+struct wait {
+	SCARD_READERSTATE state;
+	LONG rv;
+	double ended;
+};
+
+static void *wait_for_change(void *argument)
+{
+	struct wait *wait = argument;
+
+	wait->rv = SCardGetStatusChange(context, INFINITE, &wait->state, 1);
+	wait->ended = now();
+	return NULL;
+}
+
+/* What a caller knows who has looked, once the card is there or not. */
+static void look(struct wait *wait, DWORD flag)
+{
+	memset(wait, 0, sizeof *wait);
+	wait->state.szReader = reader;
+	for (;;) {
+		check("SCardGetStatusChange", SCardGetStatusChange(context, INFINITE, &wait->state, 1));
+		wait->state.dwCurrentState = wait->state.dwEventState & ~SCARD_STATE_CHANGED;
+		if ((wait->state.dwEventState & flag) && !(wait->state.dwEventState & SCARD_STATE_MUTE))
+			return;
+	}
+}
+
+static void cancels(int n)
+{
+	double *times = calloc(n, sizeof *times);
+
+	for (int i = 0; i < n; i++) {
+		struct wait wait;
+		pthread_t thread;
+		double began;
+
+		look(&wait, SCARD_STATE_PRESENT);
+		pthread_create(&thread, NULL, wait_for_change, &wait);
+		/* It has to be waiting: pcsc-lite forgets a cancel that comes before. */
+		pause_us(20000);
+		began = now();
+		check("SCardCancel", SCardCancel(context));
+		pthread_join(thread, NULL);
+		if (wait.rv != SCARD_E_CANCELLED)
+			fail("cancelled wait", wait.rv);
+		times[i] = wait.ended - began;
+	}
+	print("cancel of a status wait", times, n);
+	free(times);
+}
+
+static void insertions(int n)
+{
+	double *times = calloc(n, sizeof *times);
+
+	for (int i = 0; i < n; i++) {
+		struct wait wait;
+		pthread_t thread;
+		double began;
+
+		hand("remove\n");
+		look(&wait, SCARD_STATE_EMPTY);
+		pthread_create(&thread, NULL, wait_for_change, &wait);
+		pause_us(20000);
+		began = now();
+		hand("insert\n");
+		pthread_join(thread, NULL);
+		check("wait", wait.rv);
+		times[i] = wait.ended - began;
+		look(&wait, SCARD_STATE_PRESENT);
+	}
+	print("card put in to wait's end", times, n);
+	free(times);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		fprintf(stderr, "usage: latency SOCKET [READER]\n");
+		return 2;
+	}
+	check("SCardEstablishContext", SCardEstablishContext(SCARD_SCOPE_SYSTEM, NULL, NULL, &context));
+	find_reader(argc > 2 ? argv[2] : NULL);
+	open_hands(argv[1]);
+	printf("%-44s %8s %10s %10s %10s\n", "us", "samples", "p50", "p99", "max");
+	round_trips(5, 2000);
+	round_trips(255, 2000);
+	status(2000);
+	contexts(500);
+	cancels(200);
+	insertions(100);
+	SCardReleaseContext(context);
+	return 0;
+}
