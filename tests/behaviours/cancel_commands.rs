@@ -140,23 +140,15 @@ fn case_058_an_answer_that_comes_with_the_cancel_is_nobody_elses() {
     }
 }
 
-/// PIN entry of reference 81h, as PC/SC part 10 has it.
-fn pin_structure() -> Vec<u8> {
-    let apdu = [0x00, 0x20, 0x00, 0x81];
-    let mut data = vec![30, 0, 0x82, 0, 0, 8, 4, 2, 1, 9, 4, 0, 0, 0, 0];
-    data.extend((apdu.len() as u32).to_le_bytes());
-    data.extend(apdu);
-    data
-}
-
 #[test]
 fn case_059_pin_entry_is_cancelled_by_program_and_by_user() {
     let bench = bench("pinpad-idle");
     let context = bench.context();
     let mut card = bench.connect(&context);
     let entry = |card: Card| {
-        let control =
-            run(move || (card.control_owned(VERIFY_PIN_DIRECT, &pin_structure(), None), card));
+        let control = run(move || {
+            (card.control_owned(VERIFY_PIN_DIRECT, &crate::matrix::pin_structure(), None), card)
+        });
         until("the reader waits", || bench.port.with(|reader| reader.awaits_pin(SLOT)));
         control
     };

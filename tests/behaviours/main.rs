@@ -16,6 +16,7 @@ mod connect;
 mod context;
 mod coverage;
 mod extras;
+mod limits;
 mod listing;
 mod matrix;
 mod peers;

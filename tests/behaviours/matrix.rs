@@ -14,15 +14,16 @@ use sim::reader::{Event, Level, ReaderBuilder};
 use sim::{Reader, presets};
 use std::time::{Duration, Instant};
 
-const LEVELS: [Level; 4] = [Level::Character, Level::Tpdu, Level::ShortApdu, Level::ExtendedApdu];
+pub(crate) const LEVELS: [Level; 4] =
+    [Level::Character, Level::Tpdu, Level::ShortApdu, Level::ExtendedApdu];
 const PROTOCOLS: [Protocol; 2] = [Protocol::T0, Protocol::T1];
 
 /// READ BINARY, to which a test gives a pace.
-const READ: [u8; 5] = [0x00, 0xB0, 0x00, 0x00, 0x10];
+pub(crate) const READ: [u8; 5] = [0x00, 0xB0, 0x00, 0x00, 0x10];
 
 /// What runs when it is cancelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     /// A command that the card never answers.
     Transmit,
     /// One for which it asks for more time, for ever.
@@ -100,7 +101,7 @@ fn level_is_line(level: Level) -> bool {
 }
 
 /// A reader of so many slots; the last one's is what is cancelled.
-fn reader(slots: u8, level: Level, protocol: Protocol, kind: Kind) -> ReaderBuilder {
+pub(crate) fn reader(slots: u8, level: Level, protocol: Protocol, kind: Kind) -> ReaderBuilder {
     let reader = Reader::builder().level(level).slots(slots);
     let reader = reader.pin_support(PinSupport::VERIFY | PinSupport::MODIFY);
     let first = if slots > 1 { Some(FileCard::new(&[protocol])) } else { None };
@@ -111,10 +112,15 @@ fn reader(slots: u8, level: Level, protocol: Protocol, kind: Kind) -> ReaderBuil
     put(reader, Slot(slots - 1), level, protocol, kind)
 }
 
-type Ended = (Result<(), Error>, Option<Card>);
+pub(crate) type Ended = (Result<(), Error>, Option<Card>);
 
 /// Begins it, on a thread of its own.
-fn begin(kind: Kind, context: &Context, card: Card, name: &std::ffi::CString) -> Running<Ended> {
+pub(crate) fn begin(
+    kind: Kind,
+    context: &Context,
+    card: Card,
+    name: &std::ffi::CString,
+) -> Running<Ended> {
     let (context, name) = (context.clone(), name.clone());
     run(move || {
         let mut card = card;
@@ -136,7 +142,8 @@ fn begin(kind: Kind, context: &Context, card: Card, name: &std::ffi::CString) ->
     })
 }
 
-fn pin_structure() -> Vec<u8> {
+/// PIN entry of reference 81h, as PC/SC part 10 has it.
+pub(crate) fn pin_structure() -> Vec<u8> {
     let apdu = [0x00, 0x20, 0x00, 0x81];
     let mut data = vec![30, 0, 0x82, 0, 0, 8, 4, 2, 1, 9, 4, 0, 0, 0, 0];
     data.extend((apdu.len() as u32).to_le_bytes());
@@ -163,7 +170,7 @@ fn last_command(reader: &mut Reader, slot: Slot) -> Option<u8> {
 }
 
 /// bSlot and bSeq of ABORT requests and PC_to_RDR_Abort messages.
-fn aborts(bench: &Bench<Reader>) -> [Vec<(u8, u8)>; 2] {
+pub(crate) fn aborts(bench: &Bench<Reader>) -> [Vec<(u8, u8)>; 2] {
     let (mut requests, mut messages) = (Vec::new(), Vec::new());
     for seen in bench.port.with(|reader| reader.seen().to_vec()) {
         match &seen.what {
@@ -186,7 +193,7 @@ fn aborts(bench: &Bench<Reader>) -> [Vec<(u8, u8)>; 2] {
 
 /// It goes on as if nothing had been, or after a reset that is told.
 #[track_caller]
-fn recovers(what: &str, context: &Context, name: &std::ffi::CStr, card: Option<Card>) {
+pub(crate) fn recovers(what: &str, context: &Context, name: &std::ffi::CStr, card: Option<Card>) {
     let (command, expected) = echo(0xCA7C_0001);
     let mut card = match card {
         Some(card) => card,
@@ -243,7 +250,7 @@ fn cancelled_in_the_middle(slots: u8, level: Level, protocol: Protocol, kind: Ki
 }
 
 /// Runs several at a time: they wait more than they work.
-fn all(rows: Vec<Box<dyn FnOnce() + Send>>) {
+pub(crate) fn all(rows: Vec<Box<dyn FnOnce() + Send>>) {
     let mut rows = rows.into_iter();
     loop {
         let batch: Vec<_> = rows.by_ref().take(128).map(run).collect();
