@@ -99,7 +99,7 @@ attributes! {
     IccTypePerAtr = 0x0009_0304,
     /// Not told.
     EscReset = 0x0007_A000,
-    /// Not told.
+    /// Set, it ends the command that the reader executes; not told.
     EscCancel = 0x0007_A003,
     /// Not told.
     EscAuthrequest = 0x0007_A005,

@@ -5,7 +5,7 @@ use crate::card::{Card, find};
 use crate::error::Error;
 use crate::exchange::fill;
 use crate::flags::{Protocol, Status};
-use crate::stack::CardState;
+use crate::stack::{CardState, SlotEntry, SlotId, StackState};
 use std::ffi::{CStr, CString};
 
 /// The longest value that an attribute is set to, in bytes: pcsc-lite's limit.
@@ -176,20 +176,43 @@ impl Card {
         self.get_attribute_owned(attribute).map(|value| value.len())
     }
 
-    /// Sets an attribute. No reader of this class has one that can be set: what the arguments
-    /// allow ends as unsupported, and neither card nor reader hears of it.
+    /// Sets an attribute. There is one: [`Attribute::EscCancel`], whatever its value, ends the
+    /// command that the reader executes in this slot, whoever's it is, by the CCID Abort sequence;
+    /// its call fails with [`Error::Cancelled`]. Nothing happens if there is none. Returns at once.
+    /// That is how this driver is told to abort through pcscd, too; a program that cancels its own
+    /// calls has [`Context::cancel`](crate::Context::cancel).
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for an empty value, [`Error::InsufficientBuffer`] for one of
     /// more than 264 bytes, [`Error::SharingViolation`] while another holds a transaction,
-    /// [`Error::ReaderUnavailable`], [`Error::UnsupportedFeature`].
-    pub fn set_attribute(&self, _attribute: Attribute, value: &[u8]) -> Result<(), Error> {
+    /// [`Error::ReaderUnavailable`], [`Error::UnsupportedFeature`] for every other attribute.
+    pub fn set_attribute(&self, attribute: Attribute, value: &[u8]) -> Result<(), Error> {
         match value.len() {
             0 => return Err(Error::InvalidParameter),
             1..=MAX_ATTRIBUTE_SIZE => {}
             _ => return Err(Error::InsufficientBuffer),
         }
-        self.shared().inner.lock().not_kept_out(self.handle())?;
-        Err(Error::UnsupportedFeature)
+        let mut state = self.shared().inner.lock();
+        let slot = state.not_kept_out(self.handle())?;
+        match attribute {
+            Attribute::EscCancel => {
+                state.end_command(slot);
+                Ok(())
+            }
+            _ => Err(Error::UnsupportedFeature),
+        }
+    }
+}
+
+impl StackState {
+    /// Ends what is done at a slot now, whoever's it is.
+    fn end_command(&mut self, slot: SlotId) {
+        let Some(call) = self.slot(slot).and_then(SlotEntry::turn) else {
+            return;
+        };
+        let calls = self.contexts.values_mut().find_map(|context| context.calls.get_mut(&call));
+        if let Some(call) = calls {
+            call.end(Error::Cancelled, true);
+        }
     }
 }

@@ -270,4 +270,9 @@ impl SlotEntry {
     pub(crate) fn is_taken(&self) -> bool {
         self.turn.is_some()
     }
+
+    /// Whose turn it is.
+    pub(crate) fn turn(&self) -> Option<CallId> {
+        self.turn
+    }
 }

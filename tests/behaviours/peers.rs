@@ -1,6 +1,6 @@
 //! What other stacks get wrong, shown right: pcsc-lite as observed in 2.5.1.
 
-use crate::common::{run, until};
+use crate::common::{self, run, until};
 use crate::fixture::{
     ECHO, ECHOED, NEVER, PROMPT, bench, busy, connect, exchange, one, outstanding, waiting,
 };
@@ -44,32 +44,32 @@ fn cancel_does_not_block_while_other_threads_use_the_context() {
     let transmit = run(move || (card.transmit_owned(&NEVER, None), card));
     until("the reader is at it", || busy(&bench, 0));
     let done = Arc::new(AtomicBool::new(false));
-    let others: Vec<_> = [&a, &b]
-        .map(|context| {
-            let (context, name, done) = (context.clone(), names[1].clone(), Arc::clone(&done));
-            run(move || {
-                let mut calls = 0;
-                while !done.load(Ordering::Relaxed) {
-                    context.list_readers_owned().unwrap();
-                    // Another thread's cancel may end this one, too: it is of the same context.
-                    let connected = connect(&context, &name, ShareMode::Shared);
-                    assert!(matches!(connected, Ok(_) | Err(Error::Cancelled)));
-                    calls += 1;
+    let calls = Arc::new([const { AtomicU32::new(0) }; 2]);
+    let others = [&a, &b].into_iter().enumerate().map(|(n, context)| {
+        let (context, name) = (context.clone(), names[1].clone());
+        let (done, calls) = (Arc::clone(&done), Arc::clone(&calls));
+        run(move || {
+            while !done.load(Ordering::Relaxed) {
+                context.list_readers_owned().unwrap();
+                match connect(&context, &name, ShareMode::Shared) {
+                    Ok(card) => card.disconnect(Disposition::LeaveCard).unwrap(),
+                    // It is an outstanding call of that context as any other.
+                    Err(error) => assert_eq!((n, error), (0, Error::Cancelled)),
                 }
-                calls
-            })
+                calls[n].fetch_add(1, Ordering::Relaxed);
+            }
         })
-        .into_iter()
-        .collect();
+    });
+    let others: Vec<_> = others.collect();
+    let all_call = || calls.iter().all(|calls| calls.load(Ordering::Relaxed) > 0);
+    until("both contexts are in use", all_call);
     let began = Instant::now();
     a.cancel().unwrap();
     assert!(began.elapsed() < PROMPT);
     assert_eq!(wait.join().0, Err(Error::Cancelled));
     assert_eq!(transmit.join().0, Err(Error::Cancelled));
     done.store(true, Ordering::Relaxed);
-    for other in others {
-        assert!(other.join() > 0);
-    }
+    others.into_iter().for_each(common::Running::join);
 }
 
 /// There release does not wake the context's wait, and freezes the process until that ends.

@@ -228,13 +228,17 @@ fn case_101_attributes_with_and_without_a_card() {
 }
 
 #[test]
-fn case_102_no_attribute_can_be_set() {
+fn case_102_no_attribute_can_be_set_but_one() {
     let bench = bench("default");
     let card = bench.connect(&bench.context());
     bench.port.with(Reader::forget);
     for attribute in Attribute::ALL {
         let set = card.set_attribute(*attribute, &[0; 264]);
-        assert_eq!(set, Err(Error::UnsupportedFeature), "{attribute:?}");
+        match attribute {
+            // There is nothing to be ended.
+            Attribute::EscCancel => assert_eq!(set, Ok(())),
+            _ => assert_eq!(set, Err(Error::UnsupportedFeature), "{attribute:?}"),
+        }
         let oversize = card.set_attribute(*attribute, &[0; 265]);
         assert_eq!(oversize, Err(Error::InsufficientBuffer), "{attribute:?}");
         let empty = card.set_attribute(*attribute, &[]);
@@ -242,6 +246,30 @@ fn case_102_no_attribute_can_be_set() {
     }
     assert_eq!(crate::fixture::commands(&bench), [0; 0], "the reader heard nothing of it");
     assert_eq!(exchange(&card, &ECHO).unwrap(), ECHOED);
+}
+
+/// The one that ends another's command, as through pcscd; what waits behind it gets its turn.
+#[test]
+fn case_102_a_running_command_is_ended_by_an_attribute() {
+    for (name, bench) in both_devices() {
+        let (a, b) = (bench.context(), bench.context());
+        let (running, queued) = (bench.connect(&a), bench.connect(&a));
+        a.set_cancel_commands(false).unwrap();
+        let direct = connect(&b, &bench.reader(), ShareMode::Direct).unwrap();
+        let transmit = run(move || (running.transmit_owned(&NEVER, None), running));
+        until("the card has the command", || bench.port.with(|d| d.has_sent(NEVER[1])));
+        let queued = run(move || (exchange(&queued, &ECHO), queued));
+        crate::fixture::outstanding(&a, 2);
+        direct.set_attribute(Attribute::EscCancel, &[0]).unwrap();
+        let (result, mut running) = transmit.join();
+        assert_eq!(result, Err(Error::Cancelled), "{name}");
+        let (result, _queued) = queued.join();
+        assert_eq!(result, Err(Error::ResetCard), "{name}");
+        let (requests, messages) = bench.port.with(|device| device.aborts());
+        assert_eq!((requests.len(), &requests), (1, &messages), "{name}");
+        running.reconnect(ShareMode::Shared, Protocols::ANY, Disposition::LeaveCard).unwrap();
+        assert_eq!(exchange(&running, &ECHO).unwrap(), ECHOED, "{name}");
+    }
 }
 
 #[test]
