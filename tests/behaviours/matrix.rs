@@ -368,6 +368,33 @@ fn chains() {
     }
 }
 
+/// A connect whose PPS request the reader does not answer. T=1's IFSD goes with the first exchange:
+/// that is the first part of its chain above.
+#[test]
+fn negotiation() {
+    for what in ["pps", "pps-character", "pps-too-fast", "pps-keeps-rate"] {
+        let bench = Bench::new(Watched::new(presets::by_name(what).unwrap()));
+        let context = bench.context();
+        let name = bench.reader();
+        bench.port.with(|device| device.hold(1));
+        let connecting = run({
+            let (context, name) = (context.clone(), name.clone());
+            move || context.connect(&name, ShareMode::Shared, Protocols::T1).map(drop)
+        });
+        until(what, || {
+            assert!(!connecting.is_finished(), "{what}: it did not come so far");
+            bench.port.with(|device| device.is_holding())
+        });
+        context.cancel().unwrap();
+        assert_eq!(connecting.join(), Err(Error::Cancelled), "{what}");
+        let (requests, messages) = bench.port.with(|device| device.aborts());
+        assert_eq!((requests.len(), &requests), (1, &messages), "{what}");
+        // No handle is left, and the next one agrees on what it likes.
+        let alone = context.connect(&name, ShareMode::Exclusive, Protocols::T1).unwrap();
+        recovers(what, &context, &name, Some(alone));
+    }
+}
+
 /// A command that the reader has not got yet, as another slot's keeps it busy: nothing of it is
 /// sent, and nothing is aborted.
 #[test]
