@@ -233,6 +233,21 @@ impl Table {
         self.0.is_empty()
     }
 
+    /// The readers of which one row or more speaks by idVendor and idProduct, with what the first
+    /// calls them.
+    pub fn products(&self) -> impl Iterator<Item = (u16, u16, &str)> {
+        let mut told = Vec::new();
+        self.0.iter().filter_map(move |row| {
+            let ids = (row.vendor, row.product?);
+            if told.contains(&ids) {
+                return None;
+            }
+            told.push(ids);
+            let name = row.evidence.split(':').next().unwrap_or_default();
+            Some((ids.0, ids.1, name.trim()))
+        })
+    }
+
     /// The reader `identity` with the class descriptor `class`, as it is to be treated. Every row
     /// that applies is told in the log.
     pub fn apply(&self, identity: Identity, class: &ClassDescriptor) -> Adjusted {

@@ -6,6 +6,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// What a bundle of ours is known by: CFBundleIdentifier.
+pub const IDENTIFIER: &str = "scard.ifdhandler";
+
+/// The library in it.
+pub const EXECUTABLE: &str = "libifdscard.so";
+
+const HEADER: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>
+<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"PropertyList-1.0.dtd\">
+<plist version=\"1.0\">
+<dict>
+";
+
 /// One value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Value {
@@ -138,6 +150,36 @@ impl Info {
             })
             .collect()
     }
+}
+
+/// The Info.plist of a bundle of ours, for pcscd on Linux.
+pub fn info_plist(readers: &[Listed], settings: &[(&str, &str)]) -> String {
+    let mut out = String::from(HEADER);
+    let text = |out: &mut String, key: &str, value: &str| {
+        *out += &format!("\t<key>{key}</key>\n\t<string>{}</string>\n", escape(value));
+    };
+    text(&mut out, "CFBundleIdentifier", IDENTIFIER);
+    text(&mut out, "CFBundleName", "scard");
+    text(&mut out, "CFBundleExecutable", EXECUTABLE);
+    text(&mut out, "CFBundlePackageType", "BNDL");
+    text(&mut out, "CFBundleVersion", env!("CARGO_PKG_VERSION"));
+    text(&mut out, "ifdCapabilities", "0x00000000");
+    for (key, value) in settings {
+        text(&mut out, key, value);
+    }
+    // pcscd ends if the three are not of one length.
+    let mut list = |key: &str, value: &dyn Fn(&Listed) -> String| {
+        out += &format!("\t<key>{key}</key>\n\t<array>\n");
+        for reader in readers {
+            out += &format!("\t\t<string>{}</string>\n", escape(&value(reader)));
+        }
+        out += "\t</array>\n";
+    };
+    list("ifdVendorID", &|reader| format!("0x{:04X}", reader.vendor));
+    list("ifdProductID", &|reader| format!("0x{:04X}", reader.product));
+    list("ifdFriendlyName", &|reader| reader.name.clone());
+    out += "</dict>\n</plist>\n";
+    out
 }
 
 /// A number as C's strtoul reads it with base 0.
@@ -284,6 +326,19 @@ mod tests {
         for cut in 0..TEXT.len() {
             let _ = Info::parse(&TEXT[..cut]);
         }
+    }
+
+    #[test]
+    fn a_list_that_is_written_is_read() {
+        let listed = |vendor, product, name: &str| Listed { vendor, product, name: name.into() };
+        let readers = [listed(0x08E6, 0x3437, "A & <B>"), listed(4, 0xABCD, "")];
+        let text = info_plist(&readers, &[("ifdLogLevel", "0x0003")]);
+        let info = Info::parse(&text).unwrap();
+        assert_eq!(info.readers(), Ok(readers.to_vec()));
+        assert_eq!(info.text("CFBundleIdentifier"), Some(IDENTIFIER));
+        assert_eq!(info.text("CFBundleExecutable"), Some(EXECUTABLE));
+        assert_eq!(info.number("ifdLogLevel"), Some(3));
+        assert_eq!(Info::parse(&info_plist(&[], &[])).unwrap().readers(), Ok(vec![]));
     }
 
     #[test]

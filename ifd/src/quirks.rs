@@ -25,7 +25,7 @@ pub fn of(info: &DeviceInfo) -> Adjusted {
 }
 
 /// The table, read once.
-fn table() -> &'static Table {
+pub fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| with_file(environment::var(VARIABLE)))
 }

@@ -4,6 +4,7 @@ use crate::cli::failure::EXIT_HELP;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use scard::Protocols;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The preset of `--sim` without a name.
@@ -56,6 +57,36 @@ pub(crate) enum Command {
     Demo(ReaderOption),
     /// The simulated readers
     Sim(SimOptions),
+    /// Puts this in the place of another stack
+    #[command(subcommand)]
+    Install(Install),
+    /// Takes away what `install` has put there; what was there before is used again
+    #[command(subcommand)]
+    Uninstall(Install),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Install {
+    /// The driver bundle for pcscd: its USB readers are used through this driver, libccid's
+    /// among them. Restart pcscd afterwards
+    Bundle(BundleOptions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BundleOptions {
+    /// pcscd's folder of drivers, if not the one that `pcscd --version` names
+    #[arg(long, value_name = "DIR")]
+    pub(crate) drivers: Option<PathBuf>,
+
+    /// The driver, if it does not lie beside this program: `cargo build --release -p
+    /// scard-ifdhandler` makes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
+
+    /// The folder for a udev rule that lets pcscd open every reader of the class, if pcscd has a
+    /// group of its own; /etc/udev/rules.d, unless --drivers is given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rules: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Default)]

@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod hex;
 mod input;
+mod install;
 mod interrupt;
 mod list;
 mod out;
@@ -19,7 +20,7 @@ mod status_word;
 mod tap;
 mod watch;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Install};
 use failure::Outcome;
 use interrupt::Interrupt;
 use out::Out;
@@ -58,6 +59,8 @@ fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
         Command::Descriptor(options) => descriptor::run(&readers, &interrupt, options, out),
         Command::Demo(options) => demo::run(&readers, &interrupt, options, out),
         Command::Sim(options) => simulate::run(&interrupt, options, out),
+        Command::Install(Install::Bundle(options)) => install::bundle(options, out),
+        Command::Uninstall(Install::Bundle(options)) => install::no_bundle(options, out),
     }
 }
 

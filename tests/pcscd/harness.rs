@@ -158,7 +158,23 @@ impl Pcscd {
     /// The same with variables in its environment.
     #[track_caller]
     pub fn start_with(readers: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        Self::start_in(folder(), readers, environment)
+    }
+
+    /// Without readers in reader.conf, but with a bundle that has this Info.plist and the driver,
+    /// alone in its folder of drivers.
+    #[track_caller]
+    pub fn start_with_bundle(plist: &str) -> Self {
         let folder = folder();
+        let contents = folder.join("drivers/scard.bundle/Contents");
+        fs::create_dir_all(contents.join("Linux")).unwrap();
+        fs::write(contents.join("Info.plist"), plist).unwrap();
+        fs::copy(library(), contents.join("Linux/libifdscard.so")).unwrap();
+        Self::start_in(folder, &[], &[])
+    }
+
+    #[track_caller]
+    fn start_in(folder: PathBuf, readers: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut conf = String::new();
         for (name, device) in readers {
             let socket = socket_of(&folder, name);
@@ -242,6 +258,9 @@ impl Drop for Pcscd {
     }
 }
 
+/// Where Debian's pcscd looks for drivers.
+const DRIVERS: &str = "/usr/lib/pcsc/drivers";
+
 fn command(folder: &Path, environment: &[(&str, &str)]) -> Command {
     // A user gets a namespace in which he is root.
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| {
@@ -251,6 +270,7 @@ fn command(folder: &Path, environment: &[(&str, &str)]) -> Command {
     let polkit = if has_polkit() { "--disable-polkit" } else { "" };
     let script = format!(
         "mount --bind \"$1/run\" /run && \
+         if [ -d \"$1/drivers\" ]; then mount --bind \"$1/drivers\" {DRIVERS}; fi && \
          exec setpriv --pdeathsig KILL pcscd --foreground --debug {polkit} -c \"$1/conf\" 2>&1"
     );
     let mut command = Command::new("unshare");

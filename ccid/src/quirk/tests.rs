@@ -203,3 +203,15 @@ fn the_openpgp_card_gets_its_time() {
     correct_card(&other, &mut info);
     assert_eq!(info.t1_parameters().bwi, 4);
 }
+
+#[test]
+fn products_are_named_once() {
+    let table = Table::built_in();
+    let products: Vec<_> = table.products().collect();
+    assert!(products.contains(&(0x08E6, 0x3478, "GemPC Pinpad")), "{products:?}");
+    for (at, (vendor, product, name)) in products.iter().enumerate() {
+        assert!(!name.is_empty(), "{vendor:04X}:{product:04X}");
+        let again = products.iter().skip(at + 1).any(|p| (p.0, p.1) == (*vendor, *product));
+        assert!(!again, "{vendor:04X}:{product:04X}");
+    }
+}

@@ -1,0 +1,189 @@
+//! `scard install` and `scard uninstall`.
+
+mod readers;
+mod rules;
+
+use crate::cli::args::BundleOptions;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::out::Out;
+use ifd::bundle::{EXECUTABLE, IDENTIFIER, Info, info_plist};
+use serde_json::json;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The bundle's folder in the folder of drivers.
+const BUNDLE: &str = "scard.bundle";
+
+/// Where it is made, and where the one before is kept until that is done. pcscd looks at what ends
+/// in `.bundle` only.
+const NEW: &str = ".scard.bundle.new";
+const OLD: &str = ".scard.bundle.old";
+
+const INFO: &str = "Contents/Info.plist";
+const LIBRARY_FOLDER: &str = "Contents/Linux";
+
+/// The folder of drivers of most distributions.
+const USUAL_DRIVERS: &str = "/usr/lib/pcsc/drivers";
+
+/// Settings that a user may have changed, and what they are at first.
+const SETTINGS: [(&str, &str); 2] = [("ifdLogLevel", "0x0003"), ("ifdDriverOptions", "0x0000")];
+
+/// `scard install bundle`
+pub(crate) fn bundle(options: &BundleOptions, out: &mut Out) -> Outcome {
+    let drivers = drivers(options)?;
+    let library = library(options)?;
+    let bundle = drivers.join(BUNDLE);
+    let before = own(&bundle)?;
+    let readers = readers::all(&drivers);
+    let settings = SETTINGS.map(|(key, usual)| {
+        (key, before.as_ref().and_then(|info| info.text(key)).unwrap_or(usual))
+    });
+    let plist = info_plist(&readers, &settings);
+    replace(&drivers, &library, &plist).map_err(|error| denied(&drivers, &error))?;
+    let rule = match rules_folder(options) {
+        Some(folder) => rules::install(&folder).map_err(|error| denied(&folder, &error))?,
+        None => None,
+    };
+    if out.is_json() {
+        return Ok(out.document(&json!({
+            "bundle": bundle,
+            "readers": readers.len(),
+            "rule": rule,
+        }))?);
+    }
+    writeln!(out, "{}: {} readers", bundle.display(), readers.len())?;
+    if let Some(rule) = rule {
+        writeln!(out, "{}: pcscd may open every reader of the class", rule.display())?;
+    }
+    restart(out)
+}
+
+/// `scard uninstall bundle`
+pub(crate) fn no_bundle(options: &BundleOptions, out: &mut Out) -> Outcome {
+    let drivers = drivers(options)?;
+    let bundle = drivers.join(BUNDLE);
+    if own(&bundle)?.is_none() {
+        return Err(Failure::nothing(format!("{} is not there", bundle.display())));
+    }
+    fs::remove_dir_all(&bundle).map_err(|error| denied(&bundle, &error))?;
+    let rule = match rules_folder(options) {
+        Some(folder) => rules::remove(&folder).map_err(|error| denied(&folder, &error))?,
+        None => None,
+    };
+    if out.is_json() {
+        return Ok(out.document(&json!({ "bundle": bundle, "rule": rule }))?);
+    }
+    for path in [Some(bundle), rule].into_iter().flatten() {
+        writeln!(out, "{}: removed", path.display())?;
+    }
+    restart(out)
+}
+
+fn restart(out: &mut Out) -> Outcome {
+    Ok(writeln!(out, "restart pcscd, which looks only then: systemctl restart pcscd")?)
+}
+
+fn denied(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::failed(format!("{}: {error}", path.display()));
+    match error.kind() {
+        ErrorKind::PermissionDenied => failure.hint("run it as root"),
+        _ => failure,
+    }
+}
+
+/// The folder of drivers.
+fn drivers(options: &BundleOptions) -> Result<PathBuf, Failure> {
+    let drivers = options.drivers.clone().or_else(compiled_in);
+    let drivers = drivers.unwrap_or_else(|| PathBuf::from(USUAL_DRIVERS));
+    if drivers.is_dir() {
+        return Ok(drivers);
+    }
+    Err(Failure::failed(format!("{} is no folder", drivers.display()))
+        .hint("is pcscd installed? --drivers says where its drivers are"))
+}
+
+/// The folder that pcscd says it looks into.
+fn compiled_in() -> Option<PathBuf> {
+    let version = Command::new("pcscd").arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&version.stdout).into_owned();
+    let folder = text.split_whitespace().find_map(|word| word.strip_prefix("usbdropdir="))?;
+    Some(PathBuf::from(folder))
+}
+
+/// Only with pcscd's own folder of drivers goes a rule for the machine.
+fn rules_folder(options: &BundleOptions) -> Option<PathBuf> {
+    match (&options.rules, &options.drivers) {
+        (Some(folder), _) => Some(folder.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(PathBuf::from(rules::FOLDER)),
+    }
+}
+
+/// The driver.
+fn library(options: &BundleOptions) -> Result<PathBuf, Failure> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join(EXECUTABLE));
+    let library = options.library.clone().or_else(beside).unwrap_or_default();
+    let bytes = fs::read(&library).map_err(|error| {
+        Failure::failed(format!("{}: {error}", library.display())).hint(
+            "`cargo build --release -p scard-ifdhandler` makes it; --library says where it is",
+        )
+    })?;
+    let function = b"IFDHCreateChannelByName";
+    let is_driver =
+        bytes.starts_with(b"\x7FELF") && bytes.windows(function.len()).any(|at| at == function);
+    match is_driver {
+        true => Ok(library),
+        false => Err(Failure::failed(format!("{} is no driver for pcscd", library.display()))),
+    }
+}
+
+/// The Info.plist of the bundle, if it is there. What is not ours is left alone.
+fn own(bundle: &Path) -> Result<Option<Info>, Failure> {
+    match fs::symlink_metadata(bundle) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(denied(bundle, &error)),
+        Ok(_) => {}
+    }
+    let info = fs::read_to_string(bundle.join(INFO)).ok().and_then(|text| Info::parse(&text).ok());
+    match info {
+        Some(info) if info.text("CFBundleIdentifier") == Some(IDENTIFIER) => Ok(Some(info)),
+        _ => {
+            Err(Failure::failed(format!("{} is there, and not of this program", bundle.display()))
+                .hint("remove it by hand, if nobody needs it"))
+        }
+    }
+}
+
+/// Makes the bundle, whole or not at all.
+fn replace(drivers: &Path, library: &Path, plist: &str) -> io::Result<()> {
+    let [new, old, bundle] = [NEW, OLD, BUNDLE].map(|name| drivers.join(name));
+    for left_over in [&new, &old] {
+        match fs::remove_dir_all(left_over) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let made = fs::create_dir_all(new.join(LIBRARY_FOLDER))
+        .and_then(|()| fs::copy(library, new.join(LIBRARY_FOLDER).join(EXECUTABLE)))
+        .and_then(|_| fs::write(new.join(INFO), plist));
+    let moved = made.and_then(|()| {
+        let had_one = bundle.exists();
+        if had_one {
+            fs::rename(&bundle, &old)?;
+        }
+        fs::rename(&new, &bundle).inspect_err(|_| {
+            if had_one {
+                let _ = fs::rename(&old, &bundle);
+            }
+        })
+    });
+    // It may be as it was; what was begun is not to stay.
+    let _ = fs::remove_dir_all(&new);
+    moved?;
+    match fs::remove_dir_all(&old) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
