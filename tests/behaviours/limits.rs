@@ -25,10 +25,6 @@ fn the_total_limit_ends_whatever_runs() {
             Kind::Reconnect(Disposition::ResetCard),
             Kind::Connect,
         ] {
-            let powers = matches!(kind, Kind::Reconnect(_) | Kind::Connect);
-            if powers && matches!(level, Level::Character | Level::Tpdu) {
-                continue;
-            }
             rows.push(Box::new(move || {
                 let what = &format!("{level:?}, {kind:?}");
                 let options = Options { total_limit, ..Options::default() };

@@ -87,12 +87,12 @@ fn put(
 ) -> ReaderBuilder {
     let period = Duration::from_millis(20);
     let card = FileCard::new(&[protocol]).pace(0xB0, Pace::ExtendForEver { period, multiplier: 1 });
-    match (level, kind) {
-        // The reader has a T=1 card's contacts in its hands only at these levels; the ATR comes the
-        // same way at all of them.
-        (_, Reconnect(_) | Connect) => reader.card(slot, SlowSecondReset { card, resets: 0 }),
-        (Level::Character | Level::Tpdu, _) => reader.card(slot, LineCard::new(card)),
-        _ => reader.card(slot, card),
+    let slow = matches!(kind, Reconnect(_) | Connect);
+    match (level_is_line(level), slow) {
+        (true, true) => reader.card(slot, LineCard::new(SlowSecondReset { card, resets: 0 })),
+        (true, false) => reader.card(slot, LineCard::new(card)),
+        (false, true) => reader.card(slot, SlowSecondReset { card, resets: 0 }),
+        (false, false) => reader.card(slot, card),
     }
 }
 
@@ -308,22 +308,9 @@ fn pin_entry_at_the_levels_that_have_it() {
     all(rows);
 }
 
-/// A card's contacts are not needed for its ATR: at APDU levels.
 #[test]
-fn power_up() {
-    let mut rows: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
-    for slots in [1, 3] {
-        for level in [Level::ShortApdu, Level::ExtendedApdu] {
-            for protocol in PROTOCOLS {
-                for kind in KINDS.into_iter().filter(|k| matches!(k, Connect | Reconnect(_))) {
-                    rows.push(Box::new(move || {
-                        cancelled_in_the_middle(slots, level, protocol, kind);
-                    }));
-                }
-            }
-        }
-    }
-    all(rows);
+fn power_up_at_every_level() {
+    every_level(&[Connect, Reconnect(Disposition::ResetCard), Reconnect(Disposition::UnpowerCard)]);
 }
 
 /// In the middle of a chain, of APDU parts or of blocks, out or in: the reader has one message of it
@@ -439,9 +426,6 @@ fn misanswers() {
                 (Level::ShortApdu, Protocol::T0),
                 (Level::Tpdu, Protocol::T1),
             ] {
-                if matches!(kind, Connect | Reconnect(_)) && level == Level::Tpdu {
-                    continue;
-                }
                 rows.push(Box::new(move || misanswered(preset, level, protocol, kind)));
             }
         }
