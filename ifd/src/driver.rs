@@ -183,7 +183,7 @@ impl<T: Transport> Driver<T> {
             self.reader.handle_timeout(now);
         }
         self.retry(now);
-        self.transmit();
+        self.transmit(now);
         for _ in 0..MAX_COMPLETIONS {
             match self.transport.poll(cx, now) {
                 Poll::Pending => return if self.gone { Turn::Gone } else { Turn::Idle },
@@ -192,14 +192,14 @@ impl<T: Transport> Driver<T> {
             if self.gone {
                 return Turn::Gone;
             }
-            self.transmit();
+            self.transmit(now);
         }
         Turn::More
     }
 
     /// Submits what the state machines want sent. Nothing goes out while transfers are recovered.
-    fn transmit(&mut self) {
-        while !self.recovering {
+    fn transmit(&mut self, now: Instant) {
+        while !self.recovering && !self.gone {
             match self.reader.poll_transmit() {
                 Some(Transmit::BulkOut(message)) => {
                     self.outstanding_out += 1;
@@ -209,7 +209,11 @@ impl<T: Transport> Driver<T> {
                     self.enqueue(request, timeout);
                     self.next_request();
                 }
-                Some(Transmit::Recover) => self.recover(),
+                Some(Transmit::Recover) => {
+                    self.recover();
+                    // The last transfer may be the one that failed: then none is left to come back.
+                    self.recovered_if_complete(now);
+                }
                 None => return,
             }
         }

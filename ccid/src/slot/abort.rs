@@ -21,7 +21,9 @@ use crate::machine::{READER_TIME, Step};
 use crate::operation::{OperationId, Output};
 use crate::reader::{Event, Shared, Transmit};
 use crate::time::Instant;
-use crate::wire::{ClassRequest, Command, CommandStatus, Response, Seq, SlotError, WireError};
+use crate::wire::{
+    ClassRequest, Command, CommandStatus, Response, Seq, SlotError, Status, WireError,
+};
 use core::time::Duration;
 use log::{debug, info, warn};
 
@@ -196,6 +198,9 @@ impl SlotMachine {
                 aborting.phase = Phase::Message;
                 shared.transmit(Transmit::BulkOut(Command::Abort.emit(self.slot, seq)));
             }
+            State::Resync { flight, .. } if flight.seq == seq => {
+                shared.transmit(Transmit::BulkOut(Command::Abort.emit(self.slot, seq)));
+            }
             _ => debug!("{}: ABORT {seq} ended late", self.slot),
         }
     }
@@ -309,19 +314,28 @@ impl SlotMachine {
         shared: &mut Shared,
         now: Instant,
     ) {
-        let mut restore = false;
-        if let Some((work, result)) = ended {
-            // The protocol is not kept: after so much trouble the user connects anew.
-            restore = result.is_err() && self.card_was_used(&work, false, shared).is_some();
-            if let Purpose::Resynch(resynch) = work.purpose {
-                self.resynch_failed(resynch, shared);
-                restore = true;
-            } else {
-                self.finish(work.purpose, work.effect, result, shared, now);
-            }
-        }
+        let restore =
+            ended.is_some_and(|(work, result)| self.finish_lost(work, result, shared, now));
         self.state = State::Lost { restore };
         shared.request_recovery();
+    }
+
+    /// Ends work whose reader is out of step; true if the card is to be brought back.
+    pub(super) fn finish_lost(
+        &mut self,
+        work: Work,
+        result: Result<Output, Error>,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> bool {
+        // The protocol is not kept: after so much trouble the user connects anew.
+        let restore = result.is_err() && self.card_was_used(&work, false, shared).is_some();
+        if let Purpose::Resynch(resynch) = work.purpose {
+            self.resynch_failed(resynch, shared);
+            return true;
+        }
+        self.finish(work.purpose, work.effect, result, shared, now);
+        restore
     }
 
     /// A transfer failed: an answer may have been lost.
@@ -369,16 +383,40 @@ impl SlotMachine {
         self.state = State::Resync { flight, tries, restore };
     }
 
+    /// A command was refused though the slot owes nothing: the reader is at something that the host
+    /// does not know of, or fails everything until the other half of an Abort has come. Both halves
+    /// go out anew.
+    pub(super) fn abort_anew(
+        &mut self,
+        tries: u8,
+        restore: bool,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let seq = shared.next_seq(None);
+        info!("{}: not free: aborting whatever it does with {seq}", self.slot);
+        let request = ClassRequest::Abort { slot: self.slot, seq };
+        shared.transmit(Transmit::Control { request, timeout: CONTROL_TIME });
+        let flight = Flight {
+            seq,
+            message_type: Command::Abort.message_type(),
+            expected: Command::Abort.answered_by(),
+            base: READER_TIME,
+            deadline: now + shared.options.abort_time,
+        };
+        self.state = State::Resync { flight, tries, restore };
+    }
+
     pub(super) fn resynchronised(
         &mut self,
-        response: Option<&Response<'_>>,
+        status: Option<Status>,
         restore: bool,
         shared: &mut Shared,
         now: Instant,
     ) {
         info!("{}: back in step", self.slot);
-        if let Some(response) = response {
-            self.see(response.status().icc, shared);
+        if let Some(status) = status {
+            self.see(status.icc, shared);
         }
         if restore && self.presence != Presence::Absent {
             self.restore(Restore { protocol: None, probe: false }, shared, now);

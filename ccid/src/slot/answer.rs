@@ -7,7 +7,9 @@ use crate::machine::{Machine, Step};
 use crate::operation::Operation;
 use crate::reader::Shared;
 use crate::time::Instant;
-use crate::wire::{ClockStatus, CommandStatus, IccStatus, Message, Response, SlotError, Status};
+use crate::wire::{
+    ClockStatus, Command, CommandStatus, IccStatus, Message, Response, SlotError, Status,
+};
 use bytes::Bytes;
 use core::time::Duration;
 use log::{debug, warn};
@@ -43,8 +45,16 @@ impl SlotMachine {
                     self.state = State::Draining { flight, until };
                 }
             }
-            State::Resync { flight, restore, .. } if flight.seq == message.seq => {
-                self.resynchronised(response.as_ref().ok(), restore, shared, now);
+            State::Resync { flight, tries, restore } if flight.seq == message.seq => {
+                let status = response.as_ref().ok().map(Response::status);
+                let aborts = flight.message_type == Command::Abort.message_type();
+                match status.and_then(Status::slot_error) {
+                    Some(SlotError::CmdAborted) if !aborts => {
+                        self.abort_anew(tries, restore, shared, now);
+                    }
+                    Some(_) if aborts => self.resync(tries + 1, restore, shared, now),
+                    _ => self.resynchronised(status, restore, shared, now),
+                }
             }
             other => {
                 self.state = other;
@@ -84,6 +94,15 @@ impl SlotMachine {
                 let at = (now + BUSY_PAUSE).min(work.limit);
                 self.state = State::Waiting { work, at };
                 return;
+            }
+            // It is at something that the host does not know of, or waits for the other half of an
+            // Abort: no command would fare better.
+            Some(error @ (SlotError::CmdSlotBusy | SlotError::CmdAborted))
+                if !uses_card && !work.cancelled =>
+            {
+                let error = Err(Error::Failed { sent, error });
+                let restore = self.finish_lost(work, error, shared, now);
+                return self.abort_anew(1, restore, shared, now);
             }
             Some(SlotError::CmdAborted) if uses_card => {
                 // Not by us; what the card has seen of it is as unknown.

@@ -53,7 +53,7 @@ pub(crate) enum State {
     Lost {
         restore: bool,
     },
-    /// GetSlotStatus after a recovery.
+    /// GetSlotStatus after a recovery, or the Abort that the reader waits for.
     Resync {
         flight: Flight,
         tries: u8,

@@ -16,6 +16,7 @@ use std::task::Waker;
 struct Pipes {
     control: Vec<SetupPacket>,
     out: Vec<Bytes>,
+    queued_in: usize,
     completions: VecDeque<Completion>,
 }
 
@@ -40,7 +41,9 @@ impl Transport for Fake {
         pipes.completions.push_back(Completion { pipe: Pipe::BulkOut, result, full: false });
     }
 
-    fn submit_in(&mut self, _pipe: Pipe, _length: usize) {}
+    fn submit_in(&mut self, _pipe: Pipe, _length: usize) {
+        self.pipes.lock().unwrap().queued_in += 1;
+    }
 
     fn poll(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<Completion> {
         match self.pipes.lock().unwrap().completions.pop_front() {
@@ -130,6 +133,19 @@ impl Bench {
     fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.driver.poll_event()).collect()
     }
+}
+
+/// The transfer that stalled was the only one: there is none left whose end could be waited for.
+#[test]
+fn a_stall_of_the_only_transfer_is_recovered_from() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        bench.complete(Pipe::Control, Err(TransferError::Stall));
+    }
+    assert_eq!(bench.pipes.lock().unwrap().out.len(), 1);
+    bench.complete(Pipe::BulkIn, Err(TransferError::Stall));
+    assert_eq!(bench.pipes.lock().unwrap().out.len(), 2, "it is asked for its status anew");
+    assert_eq!(bench.pipes.lock().unwrap().queued_in, 2, "and its answer is listened for");
 }
 
 const ABORT: (u8, u8) = (0x21, 0x01);

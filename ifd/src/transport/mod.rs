@@ -3,9 +3,11 @@
 //! A [`Transport`] carries bytes and knows no protocol. Transfers are submitted, and completions
 //! polled for; nothing blocks. What runs on one transport runs on all: real USB ([`usb`]), the
 //! simulated reader ([`sim`]), a recorded trace ([`replay`]). [`iccd`] wraps any of them whose
-//! device speaks ICCD, so that it looks like a reader with bulk pipes.
+//! device speaks ICCD, so that it looks like a reader with bulk pipes; on [`fault`] things go wrong
+//! to order.
 
 pub mod descriptors;
+pub mod fault;
 pub mod iccd;
 pub mod replay;
 pub mod sim;
