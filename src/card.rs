@@ -81,6 +81,19 @@ impl Card {
         preferred_protocols: Protocols,
         initialization: Disposition,
     ) -> Result<(), Error> {
+        self.reconnect_shared(share_mode, preferred_protocols, initialization)
+    }
+
+    /// The same for those who use the card from several threads.
+    ///
+    /// # Errors
+    /// As [`reconnect`](Self::reconnect).
+    pub fn reconnect_shared(
+        &self,
+        share_mode: ShareMode,
+        preferred_protocols: Protocols,
+        initialization: Disposition,
+    ) -> Result<(), Error> {
         let reset = match initialization {
             Disposition::LeaveCard => None,
             Disposition::ResetCard => Some(PowerUp::Warm),
@@ -153,10 +166,25 @@ impl Card {
     /// [`Error::InvalidHandle`], with the card.
     pub fn disconnect(mut self, disposition: Disposition) -> Result<(), (Self, Error)> {
         self.open = false;
-        match self.shared().inner.disconnect(self.handle, disposition) {
-            Ok(()) => Ok(()),
-            Err(error) => Err((self, error)),
-        }
+        self.disconnect_shared(disposition).map_err(|error| (self, error))
+    }
+
+    /// The same for those who use the card from several threads: every later call, and those that
+    /// wait for their turn once they have it, fail with [`Error::InvalidHandle`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidHandle`].
+    pub fn disconnect_shared(&self, disposition: Disposition) -> Result<(), Error> {
+        self.shared().inner.disconnect(self.handle, disposition)
+    }
+
+    /// The protocol in use; none for a direct connection before one was agreed on. Unlike
+    /// [`status2_owned`](Self::status2_owned) it waits for nobody.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHandle`].
+    pub fn protocol(&self) -> Result<Option<Protocol>, Error> {
+        self.with_handle(|entry| entry.protocol)
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -116,6 +116,24 @@ impl Named {
         }
     }
 
+    /// How often a simulated device has been plugged or unplugged. None of others, which do not
+    /// return.
+    pub fn plugs(&self) -> Option<u64> {
+        match &self.0 {
+            Source::Simulated { port, .. } => Some(port.plugs()),
+            Source::Trace(_) => None,
+        }
+    }
+
+    /// Waits, without end if need be, until a simulated device is there again after
+    /// [`plugs`](Self::plugs) was `known`: what that is then.
+    pub fn wait_for_return(&self, known: u64) -> Option<u64> {
+        match &self.0 {
+            Source::Simulated { port, .. } => Some(port.wait_until_plugged(known)),
+            Source::Trace(_) => None,
+        }
+    }
+
     /// A transport to it, with the clock it lives by. A device that was unplugged and plugged in
     /// again takes a new one; a trace begins anew.
     ///

@@ -1,11 +1,12 @@
 //! The socket a simulated device is plugged into.
 
 use crate::Device;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 /// A device and its plug. Clones are the same port.
 pub struct Port<D: ?Sized> {
+    plugged: Arc<Condvar>,
     shared: Arc<Mutex<Shared<D>>>,
 }
 
@@ -18,7 +19,7 @@ struct Shared<D: ?Sized> {
 
 impl<D: ?Sized> Clone for Port<D> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { plugged: Arc::clone(&self.plugged), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -26,7 +27,17 @@ impl<D: Device> Port<D> {
     /// A port with `device` plugged in.
     pub fn new(device: D) -> Self {
         let shared = Shared { plugs: 1, waker: None, device };
-        Self { shared: Arc::new(Mutex::new(shared)) }
+        Self { plugged: Arc::default(), shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// Waits until it is plugged in, not counting the time when [`plugs`](Self::plugs) was `known`:
+    /// what that is then.
+    pub fn wait_until_plugged(&self, known: u64) -> u64 {
+        let mut shared = self.lock();
+        while shared.plugs == known || shared.plugs % 2 == 0 {
+            shared = self.plugged.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+        shared.plugs
     }
 }
 
@@ -82,6 +93,7 @@ impl<D: Device + ?Sized> Port<D> {
         let mut shared = self.lock();
         if (shared.plugs % 2 == 1) != plugged {
             shared.plugs += 1;
+            self.plugged.notify_all();
             if let Some(waker) = shared.waker.take() {
                 drop(shared);
                 waker.wake();

@@ -224,8 +224,12 @@ impl Pcscd {
     /// The hands at the reader of that name.
     #[track_caller]
     pub fn hands(&self, reader: &str) -> Hands {
-        let socket = socket_of(&self.folder, reader);
-        Hands(BufReader::new(UnixStream::connect(socket).unwrap()))
+        Hands::at(&self.socket_of(reader))
+    }
+
+    /// Where they listen.
+    pub fn socket_of(&self, reader: &str) -> PathBuf {
+        socket_of(&self.folder, reader)
     }
 
     /// Sends it a signal: its name.
@@ -453,6 +457,12 @@ pub const REMOVED_CARD: u32 = 0x8010_0069;
 pub struct Hands(BufReader<UnixStream>);
 
 impl Hands {
+    /// Those that listen there.
+    #[track_caller]
+    pub fn at(socket: &Path) -> Self {
+        Self(BufReader::new(UnixStream::connect(socket).unwrap()))
+    }
+
     /// Does what a line says (`sim::hands`).
     #[track_caller]
     pub fn say(&mut self, line: &str) -> Vec<String> {

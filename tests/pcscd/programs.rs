@@ -37,6 +37,6 @@ fn opensc_tool() {
 fn pyscard() {
     let pcscd = Pcscd::start(&[("Simulated", "sim:default"), ("Pad", "sim:pinpad-idle")]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/pcscd/client.py");
-    let out = pcscd.run("/usr/bin/python3", &[script]);
+    let out = pcscd.run("/usr/bin/python3", &[script, "Simulated 00 00", "Pad 01 00"]);
     assert_eq!(out.trim(), "ok", "{out}");
 }

@@ -1,0 +1,58 @@
+"""A program with pyscard's monitors: cards put in and taken out, readers plugged in and unplugged."""
+
+import queue
+import socket
+import sys
+
+from smartcard.CardMonitoring import CardMonitor, CardObserver
+from smartcard.ReaderMonitoring import ReaderMonitor, ReaderObserver
+from smartcard.System import readers
+
+seen = queue.Queue()
+hands = socket.socket(socket.AF_UNIX)
+
+
+def hand(line):
+    hands.sendall(line.encode() + b"\n")
+    assert hands.recv(100) == b"ok\n", line
+
+
+def expect(what, added, removed):
+    # What there was before the monitor began is told more than once, or not at all.
+    while seen.get(timeout=60) != (what, added, removed):
+        pass
+
+
+class Cards(CardObserver):
+    def update(self, observable, actions):
+        seen.put(("cards", len(actions[0]), len(actions[1])))
+
+
+class Readers(ReaderObserver):
+    def update(self, observable, actions):
+        seen.put(("readers", len(actions[0]), len(actions[1])))
+
+
+before = [str(reader) for reader in readers()]
+assert len(before) == 1, before
+hands.connect(sys.argv[1])
+
+monitor, cards = CardMonitor(), Cards()
+monitor.addObserver(cards)
+expect("cards", 1, 0)
+hand("remove")
+expect("cards", 0, 1)
+hand("insert")
+expect("cards", 1, 0)
+monitor.deleteObserver(cards)
+
+monitor, watched = ReaderMonitor(period=0.05), Readers()
+monitor.addObserver(watched)
+expect("readers", 1, 0)
+hand("unplug")
+expect("readers", 0, 1)
+hand("plug")
+expect("readers", 1, 0)
+monitor.deleteObserver(watched)
+assert [str(reader) for reader in readers()] == before, readers()
+print("ok")
