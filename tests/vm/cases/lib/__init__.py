@@ -251,14 +251,21 @@ def reader_unplug(reader=0):
 
 
 @contextlib.contextmanager
-def pcscd():
-    """The usual daemon with the usual driver, ready for clients, for as long as the block runs."""
+def pcscd(driver="libccid"):
+    """The usual daemon, ready for clients, for as long as the block runs: with the usual driver, or with ours."""
     comm = pathlib.Path("/run/pcscd/pcscd.comm")
-    with Program("pcscd", "--foreground") as daemon:
-        wait_until(lambda: comm.exists() or daemon.process.poll() is not None, "pcscd listens")
-        yield daemon
-        daemon.interrupt(signal.SIGTERM)  # so that it takes its socket away
-        daemon.wait()
+    ours = driver == "scard"
+    if ours:
+        run("scard", "install", "bundle")
+    try:
+        with Program("pcscd", "--foreground") as daemon:
+            wait_until(lambda: comm.exists() or daemon.process.poll() is not None, "pcscd listens")
+            yield daemon
+            daemon.interrupt(signal.SIGTERM)  # so that it takes its socket away
+            daemon.wait()
+    finally:
+        if ours:
+            run("scard", "uninstall", "bundle")
 
 
 def load_vhci():

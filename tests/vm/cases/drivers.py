@@ -1,0 +1,113 @@
+"""pcscd on QEMU's reader, once with libccid and once with this project's driver: what programs see is the same."""
+# needs: readers=1 cards=peer usb=uhci,xhci bins=scard,libifdscard.so limit=500
+import json
+import pathlib
+import time
+
+from lib import (Program, card_insert, card_remove, check, pcscd, reader_plug, reader_unplug, require, require_equal, run,
+                 wait_for_command, wait_for_usb, wait_until)
+
+LIB = pathlib.Path(__file__).resolve().parent
+NEVER = "00160000"
+DRIVERS = ("libccid", "scard")
+
+# Lengths of answers, other than the one that fills a packet of 64 bytes: there libccid is one answer behind on xhci.
+LENGTHS = [1, 2, 16, 51, 53, 54, 115, 117, 200, 254, 255, 256]
+COMMANDS = ["0010000003C0FFEE", "00990000", "00A40000023F00", *(f"0012{n:04x}{n & 0xFF:02x}" for n in LENGTHS)]
+
+
+def client(*words, **kwargs):
+    return run("env", f"PYTHONPATH={LIB}", "python3", "-m", "lib.client", *words, **kwargs)
+
+
+def asked(*words):
+    return json.loads(client(*words, within=120).text("out"))
+
+
+def reader():
+    """The one there is, once pcscd has it and its card is ready."""
+    name, = wait_until(lambda: asked("readers"), "pcscd lists the reader")
+    asked("until", name, "present")
+    return name
+
+
+def seen_with(driver):
+    with pcscd(driver):
+        reader()
+        entry, = asked("sessions", *COMMANDS)
+        return entry
+
+
+with check("the bundle is taken, and its driver is ours"):
+    with pcscd("scard"):
+        reader()
+        pid = run("pidof", "pcscd").text("out").split()[0]
+        require("libifdscard.so" in pathlib.Path(f"/proc/{pid}/maps").read_text(), "pcscd has another driver")
+
+with check("sessions are the same"):
+    seen = {driver: seen_with(driver) for driver in DRIVERS}
+    for key in seen["libccid"]:
+        require_equal(seen["scard"][key], seen["libccid"][key], key)
+    require_equal([len(answer) // 2 - 2 for answer in seen["scard"]["answers"][3:]], LENGTHS, "lengths of the answers")
+
+with check("answers that fill a packet are right, a hundred times"):
+    with pcscd("scard"):
+        reader()
+        echoes = [f"0010000034{n:02x}" + "5a" * 51 for n in range(100)]
+        entry, = asked("sessions", *echoes)
+        require_equal(entry["answers"], [echo[10:] + "9000" for echo in echoes], "answers")
+
+with check("a card out and in is seen"):
+    with pcscd("scard"):
+        name = reader()
+        for _ in range(3):
+            card_remove()
+            words, atr = asked("until", name, "empty")
+            require_equal((words, atr), (["empty"], ""), "state without card")
+            card_insert()
+            words, atr = asked("until", name, "present")
+            require_equal((words, atr), (["present"], "3b6500004152454e41"), "state with card")
+
+with check("a card taken out ends its command at once"):
+    with pcscd("scard"):
+        name = reader()
+        with Program("env", f"PYTHONPATH={LIB}", "python3", "-m", "lib.client", "transmit", name, NEVER) as program:
+            program.expect("^begun")
+            wait_for_command(NEVER)
+            began = time.monotonic()
+            card_remove()
+            program.wait(within=10, status=0)
+            answer, ended = json.loads(program.lines[-1][1])
+            require_equal(answer, "8010000C", "what the transmit ended with")
+            print(f"# {1000 * (ended - began):.0f} ms from the card's removal, its command to QEMU included")
+        card_insert()
+
+with check("a reader unplugged ends its command at once, and comes back"):
+    with pcscd("scard"):
+        name = reader()
+        with Program("env", f"PYTHONPATH={LIB}", "python3", "-m", "lib.client", "transmit", name, NEVER) as program:
+            program.expect("^begun")
+            wait_for_command(NEVER)
+            began = time.monotonic()
+            reader_unplug()
+            program.wait(within=10, status=0)
+            answer, ended = json.loads(program.lines[-1][1])
+            require_equal(answer, "80100017", "what the transmit ended with")
+            print(f"# {1000 * (ended - began):.0f} ms from the unplugging, its command to QEMU included")
+        wait_until(lambda: not asked("readers"), "pcscd has let go of the reader")
+        reader_plug()
+        card_insert()
+        wait_for_usb(1)
+        require_equal(reader(), name, "name afterwards")
+
+with check("pcsc_scan and opensc-tool see what they see with libccid"):
+    seen = []
+    for driver in DRIVERS:
+        with pcscd(driver):
+            name = reader()
+            listing = run("opensc-tool", "--list-readers").text("out")
+            answer = run("opensc-tool", "--send-apdu", "0010000003C0FFEE", "--send-apdu", "0012000300").text("out")
+            with Program("pcsc_scan", "-n") as scan:
+                scan.expect("ATR: 3B 65 00 00 41 52 45 4E 41")
+            seen.append((name, listing, answer))
+    require_equal(seen[1], seen[0], "with this driver")

@@ -1,0 +1,117 @@
+"""A PC/SC client, in a process of its own: what pcscd shows of the readers. `python3 -m lib.client WHAT [ARGUMENT...]`.
+
+Prints JSON. Knows nothing of drivers, so that what it sees of two of them can be compared.
+"""
+import json
+import sys
+
+from smartcard import scard as pcsc
+from smartcard.pcsc import PCSCExceptions  # noqa: F401  (the package is there)
+
+ATTRIBUTES = ["ATR_STRING", "CHANNEL_ID", "CURRENT_PROTOCOL_TYPE", "DEVICE_FRIENDLY_NAME", "DEVICE_SYSTEM_NAME",
+              "ICC_INTERFACE_STATUS", "ICC_PRESENCE", "MAXINPUT", "VENDOR_IFD_SERIAL_NO", "VENDOR_IFD_VERSION",
+              "VENDOR_NAME", "CURRENT_IFSC", "CHARACTERISTICS", "ICC_TYPE_PER_ATR", "VENDOR_IFD_TYPE"]
+FEATURES = pcsc.SCARD_CTL_CODE(3400)
+STATES = {pcsc.SCARD_STATE_EMPTY: "empty", pcsc.SCARD_STATE_PRESENT: "present", pcsc.SCARD_STATE_INUSE: "inuse",
+          pcsc.SCARD_STATE_EXCLUSIVE: "exclusive", pcsc.SCARD_STATE_MUTE: "mute",
+          pcsc.SCARD_STATE_UNAVAILABLE: "unavailable", pcsc.SCARD_STATE_UNKNOWN: "unknown"}
+
+
+def ok(result, what):
+    code, *rest = result if isinstance(result, (list, tuple)) else (result,)
+    if code != pcsc.SCARD_S_SUCCESS:
+        sys.exit(f"{what}: {code & 0xFFFFFFFF:08X}")
+    return rest[0] if len(rest) == 1 else rest
+
+
+def text(data):
+    return bytes(byte & 0xFF for byte in data).hex()
+
+
+class Client:
+    def __init__(self):
+        self.context = ok(pcsc.SCardEstablishContext(pcsc.SCARD_SCOPE_USER), "establish")
+
+    def readers(self):
+        code, names = pcsc.SCardListReaders(self.context, [])
+        return names if code == pcsc.SCARD_S_SUCCESS else []
+
+    def state(self, reader, known=pcsc.SCARD_STATE_UNAWARE, milliseconds=60000):
+        """The state once it differs from `known`: its words, its bits, the ATR."""
+        (_, event, atr), = ok(pcsc.SCardGetStatusChange(self.context, milliseconds, [(reader, known)]), "wait")
+        return sorted(word for bit, word in STATES.items() if event & bit), event, text(atr)
+
+    def until(self, reader, word):
+        """Waits for a state that has the word and is not mute; the words and the ATR."""
+        words, event, atr = self.state(reader)
+        while word not in words or "mute" in words:
+            words, event, atr = self.state(reader, event & ~pcsc.SCARD_STATE_CHANGED)
+        return words, atr
+
+    def connect(self, reader, share=pcsc.SCARD_SHARE_SHARED, protocols=3):
+        code, card, protocol = pcsc.SCardConnect(self.context, reader, share, protocols)
+        return code & 0xFFFFFFFF, card, protocol
+
+    def transmit(self, card, protocol, command):
+        code, answer = pcsc.SCardTransmit(card, protocol, list(bytes.fromhex(command)))
+        return text(answer) if code == pcsc.SCARD_S_SUCCESS else f"{code & 0xFFFFFFFF:08X}"
+
+
+def attributes(card):
+    found = {}
+    for name in ATTRIBUTES:
+        code, value = pcsc.SCardGetAttrib(card, getattr(pcsc, "SCARD_ATTR_" + name))
+        found[name] = text(value) if code == pcsc.SCARD_S_SUCCESS else f"error {code & 0xFFFFFFFF:08X}"
+    return found
+
+
+def session(client, reader, commands):
+    """What one reader shows, and its card's answers."""
+    words, _, atr = client.state(reader)
+    seen = {"reader": reader, "state": words, "atr": atr}
+    code, card, protocol = client.connect(reader)
+    seen["connect"] = f"{code:08X}"
+    if code != pcsc.SCARD_S_SUCCESS:
+        return seen
+    seen["protocol"] = protocol
+    seen["attributes"] = attributes(card)
+    code, features = pcsc.SCardControl(card, FEATURES, [])
+    seen["features"] = text(features) if code == pcsc.SCARD_S_SUCCESS else f"error {code & 0xFFFFFFFF:08X}"
+    seen["answers"] = [client.transmit(card, protocol, command) for command in commands]
+    for how, name in ((pcsc.SCARD_RESET_CARD, "reset"), (pcsc.SCARD_UNPOWER_CARD, "unpower")):
+        code, protocol = pcsc.SCardReconnect(card, pcsc.SCARD_SHARE_SHARED, 3, how)
+        seen[name] = [f"{code & 0xFFFFFFFF:08X}", protocol]
+    if commands:
+        seen["afterwards"] = client.transmit(card, protocol, commands[0])
+    code, _, state, protocol, atr = pcsc.SCardStatus(card)
+    seen["status"] = [f"{code & 0xFFFFFFFF:08X}", state & 0xFFFF, protocol, text(atr)]
+    ok(pcsc.SCardDisconnect(card, pcsc.SCARD_LEAVE_CARD), "disconnect")
+    return seen
+
+
+def main(what, *arguments):
+    client = Client()
+    if what == "sessions":
+        # Of every reader, in turn; the arguments are commands.
+        print(json.dumps([session(client, reader, arguments) for reader in client.readers()]))
+    elif what == "readers":
+        print(json.dumps(client.readers()))
+    elif what == "until":
+        reader, word = arguments
+        print(json.dumps(client.until(reader, word)))
+    elif what == "transmit":
+        # One command, whatever comes of it, and how long that took.
+        import time
+        reader, command = arguments
+        code, card, protocol = client.connect(reader)
+        if code != pcsc.SCARD_S_SUCCESS:
+            sys.exit(f"connect: {code:08X}")
+        print("begun", flush=True)
+        answer = client.transmit(card, protocol, command)
+        print(json.dumps([answer, time.monotonic()]))
+    else:
+        sys.exit(f"no such thing: {what}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
