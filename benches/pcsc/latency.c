@@ -2,11 +2,13 @@
  * How long a PC/SC library takes, whichever it is: a round trip, a wait that is cancelled, a card
  * that is put in.
  *
- *   latency SOCKET [READER]
+ *   latency SOCKET [DAEMON [SAMPLES]]
  *
- * SOCKET: where the simulated reader's hands listen; READER: part of its name, by default the
- * first there is. Prints a line for each: what, samples, p50, p99, max in microseconds.
+ * SOCKET: where the simulated reader's hands listen, or - for a reader without; DAEMON: process
+ * number of pcscd, whose CPU time is shown, too; SAMPLES: of round trips, else 2000. The reader is
+ * the first there is. Prints a line for each: what, samples, p50, p99, max in microseconds.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -48,6 +50,34 @@ static double cpu(void)
 
 	getrusage(RUSAGE_SELF, &u);
 	return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
+}
+
+/* CPU time of all of a process's threads. */
+static double cpu_of(const char *process)
+{
+	char path[64], task[400];
+	double sum = 0;
+	struct dirent *entry;
+	DIR *tasks;
+
+	if (!process)
+		return 0;
+	snprintf(path, sizeof path, "/proc/%s/task", process);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		unsigned long long nanoseconds;
+		FILE *file;
+
+		snprintf(task, sizeof task, "%s/%s/schedstat", path, entry->d_name);
+		file = fopen(task, "r");
+		if (file && fscanf(file, "%llu", &nanoseconds) == 1)
+			sum += nanoseconds / 1e3;
+		if (file)
+			fclose(file);
+	}
+	if (tasks)
+		closedir(tasks);
+	return sum;
 }
 
 static int ascending(const void *a, const void *b)
@@ -100,31 +130,28 @@ static void open_hands(const char *path)
 		fail(path, 0);
 }
 
-static void find_reader(const char *part)
+static void find_reader(void)
 {
-	char names[16 * MAX_READERNAME], *name;
+	char names[16 * MAX_READERNAME];
 	DWORD length = sizeof names;
 
 	check("SCardListReaders", SCardListReaders(context, NULL, names, &length));
-	for (name = names; *name; name += strlen(name) + 1)
-		if (!part || strstr(name, part)) {
-			strcpy(reader, name);
-			return;
-		}
-	fail("no such reader", 0);
+	names[sizeof reader - 1] = 0; /* no name is longer */
+	strcpy(reader, names);
 }
 
-static void round_trips(int data, int n)
+static void round_trips(int data, int n, const char *daemon)
 {
-	double *times = calloc(n, sizeof *times), before;
+	double *times = calloc(n, sizeof *times), before, before_daemon;
 	BYTE command[5 + 255] = { 0x00, 0x10, 0x00, 0x00, (BYTE)data }, answer[MAX_BUFFER_SIZE];
-	char what[64];
+	char what[96];
 	SCARDHANDLE card;
 	DWORD protocol;
 
 	check("SCardConnect", SCardConnect(context, reader, SCARD_SHARE_SHARED,
 					   SCARD_PROTOCOL_T0 | SCARD_PROTOCOL_T1, &card, &protocol));
 	before = cpu();
+	before_daemon = cpu_of(daemon);
 	for (int i = 0; i < n; i++) {
 		DWORD length = sizeof answer;
 		double began = now();
@@ -135,8 +162,11 @@ static void round_trips(int data, int n)
 		if (length != (DWORD)data + 2)
 			fail("response", length);
 	}
-	snprintf(what, sizeof what, "SCardTransmit, %d bytes (own CPU %.1f us)", data, (cpu() - before) / n);
+	snprintf(what, sizeof what, "SCardTransmit, %d bytes", data);
 	print(what, times, n);
+	printf("%-44s %8d %10.1f\n", "  CPU of the program", n, (cpu() - before) / n);
+	if (daemon)
+		printf("%-44s %8d %10.1f\n", "  CPU of the daemon", n, (cpu_of(daemon) - before_daemon) / n);
 	SCardDisconnect(card, SCARD_LEAVE_CARD);
 	free(times);
 }
@@ -255,20 +285,25 @@ static void insertions(int n)
 
 int main(int argc, char **argv)
 {
-	if (argc < 2) {
-		fprintf(stderr, "usage: latency SOCKET [READER]\n");
+	const char *daemon = argc > 2 ? argv[2] : NULL;
+	int samples = argc > 3 ? atoi(argv[3]) : 2000;
+
+	if (argc < 2 || samples < 1) {
+		fprintf(stderr, "usage: latency SOCKET [DAEMON [SAMPLES]]\n");
 		return 2;
 	}
 	check("SCardEstablishContext", SCardEstablishContext(SCARD_SCOPE_SYSTEM, NULL, NULL, &context));
-	find_reader(argc > 2 ? argv[2] : NULL);
-	open_hands(argv[1]);
+	find_reader();
 	printf("%-44s %8s %10s %10s %10s\n", "us", "samples", "p50", "p99", "max");
-	round_trips(5, 2000);
-	round_trips(255, 2000);
-	status(2000);
-	contexts(500);
-	cancels(200);
-	insertions(100);
+	round_trips(5, samples, daemon);
+	round_trips(255, samples, daemon);
+	status(samples);
+	if (strcmp(argv[1], "-") != 0) {
+		contexts(500);
+		cancels(200);
+		open_hands(argv[1]);
+		insertions(100);
+	}
 	SCardReleaseContext(context);
 	return 0;
 }

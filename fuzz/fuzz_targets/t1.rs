@@ -62,10 +62,12 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn run(&mut self, bytes: usize) -> Result<bytes::Bytes, Failure> {
         // Each byte in a block, S(IFS), the card's wishes; what was replaced may each be a request
-        // or a part of a response. Six sends each, four times over.
-        let steps = bytes + 9 + 20;
+        // or a part of a response, or make the card take the command for another, with the longest
+        // of responses. Six sends each, four times over.
+        const LONGEST: usize = 0xFFFF + 2;
         loop {
             let progress = self.step();
+            let steps = bytes + 9 + 20 + if self.replaced > 0 { LONGEST } else { 0 };
             let bound = (u32::try_from(steps).unwrap() + self.replaced) * 6 * 4;
             assert!(self.exchange.blocks() <= bound, "{} of {bound}", self.exchange.blocks());
             match progress {

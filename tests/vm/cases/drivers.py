@@ -4,31 +4,16 @@ import json
 import pathlib
 import time
 
-from lib import (Program, card_insert, card_remove, check, pcscd, reader_plug, reader_unplug, require, require_equal, run,
+from lib import (card_insert, card_remove, check, pcscd, Program, reader_plug, reader_unplug, require, require_equal, run,
                  wait_for_command, wait_for_usb, wait_until)
+from lib.pcsc import asked, reader, start_transmit
 
-LIB = pathlib.Path(__file__).resolve().parent
 NEVER = "00160000"
 DRIVERS = ("libccid", "scard")
 
 # Lengths of answers, other than the one that fills a packet of 64 bytes: there libccid is one answer behind on xhci.
 LENGTHS = [1, 2, 16, 51, 53, 54, 115, 117, 200, 254, 255, 256]
 COMMANDS = ["0010000003C0FFEE", "00990000", "00A40000023F00", *(f"0012{n:04x}{n & 0xFF:02x}" for n in LENGTHS)]
-
-
-def client(*words, **kwargs):
-    return run("env", f"PYTHONPATH={LIB}", "python3", "-m", "lib.client", *words, **kwargs)
-
-
-def asked(*words):
-    return json.loads(client(*words, within=120).text("out"))
-
-
-def reader():
-    """The one there is, once pcscd has it and its card is ready."""
-    name, = wait_until(lambda: asked("readers"), "pcscd lists the reader")
-    asked("until", name, "present")
-    return name
 
 
 def seen_with(driver):
@@ -71,7 +56,7 @@ with check("a card out and in is seen"):
 with check("a card taken out ends its command at once"):
     with pcscd("scard"):
         name = reader()
-        with Program("env", f"PYTHONPATH={LIB}", "python3", "-m", "lib.client", "transmit", name, NEVER) as program:
+        with start_transmit(name, NEVER) as program:
             program.expect("^begun")
             wait_for_command(NEVER)
             began = time.monotonic()
@@ -85,14 +70,15 @@ with check("a card taken out ends its command at once"):
 with check("a reader unplugged ends its command at once, and comes back"):
     with pcscd("scard"):
         name = reader()
-        with Program("env", f"PYTHONPATH={LIB}", "python3", "-m", "lib.client", "transmit", name, NEVER) as program:
+        with start_transmit(name, NEVER) as program:
             program.expect("^begun")
             wait_for_command(NEVER)
             began = time.monotonic()
             reader_unplug()
             program.wait(within=10, status=0)
             answer, ended = json.loads(program.lines[-1][1])
-            require_equal(answer, "80100017", "what the transmit ended with")
+            # QEMU takes the card out before it takes the reader.
+            require(answer in ("80100017", "8010000C"), f"the transmit ended with {answer}")
             print(f"# {1000 * (ended - began):.0f} ms from the unplugging, its command to QEMU included")
         wait_until(lambda: not asked("readers"), "pcscd has let go of the reader")
         reader_plug()
