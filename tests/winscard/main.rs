@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
 
+mod calls;
 mod exports;
 #[allow(dead_code)] // What the tests on pcscd alone need.
 #[path = "../pcscd/harness.rs"]

@@ -6,6 +6,7 @@
 //! * `process`: which number is which context or card, and what a fork means for them.
 //! * `readers`: where the readers come from; `settings`: what the environment says.
 //! * `card`: a handle, with an answer that its caller had no room for.
+//! * `interrupted`: cancel from a signal handler.
 //! * `code`: return codes and their texts; `logger`: what is told on stderr.
 //!
 //! # What a program finds
@@ -30,6 +31,7 @@
 mod card;
 mod code;
 pub mod exports;
+mod interrupted;
 mod logger;
 mod memory;
 mod process;

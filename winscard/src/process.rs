@@ -6,6 +6,7 @@
 
 use crate::card::OpenCard;
 use crate::code::Code;
+use crate::interrupted::{Messenger, without_signals};
 use crate::logger;
 use crate::readers;
 use crate::settings::Settings;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long readers on USB are kept open after the last context: programs establish and release
@@ -36,6 +37,8 @@ static USB_LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Process {
     settings: Settings,
     usb_opened: AtomicBool,
+    /// None if there can be none.
+    messenger: OnceLock<Option<Messenger>>,
     readers: Mutex<Readers>,
     closed: Condvar,
     open: Mutex<Open>,
@@ -90,6 +93,7 @@ impl Process {
         let process = Box::into_raw(Box::new(Self {
             settings,
             usb_opened: AtomicBool::new(false),
+            messenger: OnceLock::new(),
             readers: Mutex::default(),
             closed: Condvar::new(),
             open: Mutex::new(open),
@@ -108,8 +112,19 @@ impl Process {
         }
     }
 
+    /// Has a context of this process cancelled, in a signal handler: no lock is taken.
+    pub(crate) fn cancel_in_handler(context: u32) -> Result<(), Code> {
+        #[allow(unsafe_code)]
+        // SAFETY: it is null or what `begin` has leaked.
+        let current = unsafe { CURRENT.load(Ordering::Acquire).as_ref() };
+        let messenger = current.and_then(|process| process.messenger.get()?.as_ref());
+        messenger.ok_or(Code::INVALID_HANDLE)?.cancel(context);
+        Ok(())
+    }
+
     /// A new context: its number.
     pub(crate) fn establish(&'static self) -> Result<u32, Code> {
+        self.messenger.get_or_init(|| without_signals(Messenger::start));
         let mut readers = self.readers();
         let stack = match &readers.stack {
             Some(stack) => stack.clone(),
@@ -135,7 +150,7 @@ impl Process {
             }
             self.usb_opened.store(true, Ordering::Release);
         }
-        readers::open(&self.settings)
+        without_signals(|| readers::open(&self.settings))
     }
 
     /// The context is no more, nor are its cards.
@@ -195,7 +210,7 @@ impl Process {
         readers.idle = Some(Instant::now());
         if !readers.lingering {
             let thread = std::thread::Builder::new().name("scard linger".into());
-            match thread.spawn(|| self.linger()) {
+            match without_signals(|| thread.spawn(|| self.linger())) {
                 Ok(_) => readers.lingering = true,
                 Err(error) => warn!("readers stay open: {error}"),
             }

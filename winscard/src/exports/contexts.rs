@@ -2,6 +2,7 @@
 
 use super::{guarded, number};
 use crate::code::Code;
+use crate::interrupted;
 use crate::memory::{self, give, put};
 use crate::process::Process;
 use crate::types::{ContextNumber, Dword, Long};
@@ -52,10 +53,17 @@ pub extern "C" fn SCardIsValidContext(context: ContextNumber) -> Long {
     })
 }
 
-/// [`scard::Context::cancel`]: from any thread.
+/// [`scard::Context::cancel`]: from any thread, and from a signal handler. Where that has interrupted
+/// another call of this library, a thread cancels in its place, and it always succeeds.
 #[unsafe(no_mangle)]
 pub extern "C" fn SCardCancel(context: ContextNumber) -> Long {
-    guarded("SCardCancel", || Ok(Process::current().context(number(context)?)?.cancel()?))
+    guarded("SCardCancel", || {
+        let context = number(context)?;
+        if interrupted::in_the_middle() {
+            return Process::cancel_in_handler(context);
+        }
+        Ok(Process::current().context(context)?.cancel()?)
+    })
 }
 
 /// Frees memory that was allocated for SCARD_AUTOALLOCATE, for whichever context.

@@ -16,6 +16,7 @@ pub mod more;
 pub mod waits;
 
 use crate::code::{self, Code};
+use crate::interrupted::Inside;
 use crate::types::{IoRequest, Long};
 use log::error;
 use scard::{Disposition, Protocol, Protocols, ShareMode};
@@ -47,6 +48,7 @@ pub extern "C" fn pcsc_stringify_error(code: Long) -> *const c_char {
 
 /// Nothing unwinds into the program.
 fn guarded(function: &str, call: impl FnOnce() -> Result<(), Code>) -> Long {
+    let _inside = Inside::enter();
     // What a panic may have left half done is behind locks that expect it.
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => 0,
