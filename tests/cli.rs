@@ -373,3 +373,63 @@ mod signals {
         }
     }
 }
+
+fn temporary(name: &str) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("scard-cli-{}-{name}", std::process::id()))
+}
+
+#[test]
+fn what_is_recorded_is_shown_as_a_conversation_without_the_pin() {
+    let path = temporary("recorded.pcapng");
+    let file = path.to_str().unwrap();
+    let verify = "0020008106313233343536";
+    run(&["apdu", "--sim", "t1-tpdu", "--record", file, SELECT, verify]).with_status(0);
+    let shown = run(&["trace", file]).with_status(0).out;
+    for part in [
+        "Simulated Reader, TPDU, 1 slot",
+        "-> IccPowerOn slot 0",
+        "T=1 S-block IFS request, 254",
+        "SELECT P1 04 P2 00",
+        "PIN command not shown",
+        "VERIFY P1 00 P2 81",
+        "90 00: success",
+        "0 unanswered, 0 anomalies",
+    ] {
+        assert!(shown.contains(part), "{part:?} in\n{shown}");
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(!bytes.windows(6).any(|window| window == b"123456"), "the PIN is in the file");
+    let lines = run(&["trace", "--json", file]).with_status(0).out;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["reader"]["product_id"], "5ca0");
+    assert_eq!(lines[1]["message"], "GetSlotStatus slot 0 seq 0");
+    let totals = &lines.last().unwrap()["summary"]["totals"];
+    assert_eq!((&totals["unanswered"], &totals["anomalies"]), (&0.into(), &0.into()));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_report_is_a_folder_and_the_status_is_the_commands() {
+    let folder = temporary("report");
+    let name = folder.to_str().unwrap();
+    let ended = run(&["record", "--report", name, "--", "apdu", "--sim", "empty", SELECT]);
+    let ended = ended.with_status(3);
+    assert!(ended.out.contains("PINs are masked"), "{}", ended.out);
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    assert!(read("readers.txt").starts_with("1209:5ca0"), "{}", read("readers.txt"));
+    assert!(read("versions.txt").starts_with("scard "));
+    assert!(read("log.txt").contains("no card"), "{}", read("log.txt"));
+    assert!(read("README.txt").contains("PINs are masked"));
+    let trace = folder.join("trace.pcapng");
+    run(&["trace", trace.to_str().unwrap()]).with_status(0);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_file_that_is_no_trace_is_said_to_be_none() {
+    let ended = run(&["trace", "Cargo.toml"]).with_status(2);
+    assert!(ended.err.contains("neither a pcap nor a pcapng file"), "{}", ended.err);
+    run(&["trace", "/nowhere/at/all"]).with_status(2);
+    run(&["trace", "fixtures/qemu-usb-ccid-uhci.pcap", "--device", "9.9"]).with_status(3);
+    run(&["record", "--", "list"]).with_status(2);
+}

@@ -11,6 +11,7 @@ use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounde
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Mutex, PoisonError};
 use crate::transport::iccd::Dialect;
+use crate::transport::record::Record;
 use crate::transport::{DeviceInfo, Transport};
 use ccid::operation::{OperationId, Output};
 use ccid::quirk::{Adjusted, Behaviour};
@@ -151,7 +152,7 @@ impl fmt::Debug for Handle {
 impl Handle {
     /// Starts the thread for a transport that nothing has been submitted to yet. `events` is
     /// called on it and must not block. An ICCD device is made to look like a bulk CCID reader
-    /// ([`Dialect`]).
+    /// ([`Dialect`]). It is recorded if that was asked for ([`Record::if_asked`]).
     ///
     /// # Errors
     /// Those of starting a thread.
@@ -161,7 +162,7 @@ impl Handle {
         clock: Clock,
         events: impl FnMut(ReaderEvent) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let transport = Dialect::of(transport);
+        let transport = Dialect::of(Record::if_asked(transport));
         let adjusted = quirks::of(transport.info());
         let info = DeviceInfo { class: adjusted.class, ..transport.info().clone() };
         let behaviour = adjusted.behaviour.clone();

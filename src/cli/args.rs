@@ -2,6 +2,7 @@
 
 use crate::cli::failure::EXIT_HELP;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use ifd::trace::DeviceKey;
 use scard::Protocols;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -35,6 +36,10 @@ pub(crate) struct Arguments {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
+    /// Write what goes over the wire to FILE (pcapng, as Wireshark reads it). PINs are masked
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -55,6 +60,10 @@ pub(crate) enum Command {
     Descriptor(DescriptorOptions),
     /// Shows what this can do: waits for a card, talks to it, cancels a command that never ends
     Demo(ReaderOption),
+    /// Runs a command and writes what goes over the wire to a file
+    Record(RecordOptions),
+    /// Shows a recorded trace as a conversation
+    Trace(TraceOptions),
     /// The simulated readers
     Sim(SimOptions),
     /// Puts this in the place of another stack
@@ -114,6 +123,48 @@ pub(crate) struct DescriptorOptions {
     /// Explain these 54 bytes instead of a reader's
     #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim"])]
     pub(crate) hex: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+COMMAND is one of scard's, or a program that uses this stack, in process. What it does with readers \
+is written as it happens. PINs in it are masked: data of VERIFY, CHANGE REFERENCE DATA and RESET RETRY \
+COUNTER; other data stay as they are. The exit status is that of the command.")]
+pub(crate) struct RecordOptions {
+    /// The file, which is emptied first
+    #[arg(value_name = "FILE", required_unless_present = "report")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Make a folder to attach to a bug report: trace, descriptors, versions and log
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Do not mask PINs: for cards that are of no value
+    #[arg(long)]
+    pub(crate) keep_pins: bool,
+
+    /// What to run
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+FILE is pcap or pcapng with USB packets as Linux has them (link types 189 and 220): made by scard, \
+tcpdump, Wireshark or QEMU. Lines that begin with ! tell what is wrong. Data of commands that carry a \
+PIN are not shown. --json gives an object a line, and a summary for each device.")]
+pub(crate) struct TraceOptions {
+    /// The trace
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Only this device: bus and address, as in 1.5
+    #[arg(long, value_name = "BUS.ADDRESS", value_parser = device)]
+    pub(crate) device: Option<DeviceKey>,
+
+    /// Its interface of this number, instead of the first for smart cards
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) interface: Option<u8>,
 }
 
 #[derive(Args, Debug)]
@@ -225,6 +276,14 @@ fn looks_like_preset(word: &str) -> bool {
         && word.starts_with(|c: char| c.is_ascii_lowercase())
         && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && word.contains(|c: char| !c.is_ascii_hexdigit())
+}
+
+fn device(text: &str) -> Result<DeviceKey, String> {
+    let parse = || {
+        let (bus, address) = text.split_once('.')?;
+        Some(DeviceKey { bus: bus.parse().ok()?, address: address.parse().ok()? })
+    };
+    parse().ok_or_else(|| "not a bus and an address".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

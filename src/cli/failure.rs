@@ -46,6 +46,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// Nobody reads the output any more.
     OutputGone,
+    /// A command that was run has ended so, and has said why.
+    Child(u8),
 }
 
 /// How a command ends.
@@ -136,6 +138,7 @@ impl Failure {
             Self::Said { message, .. } => message.clone(),
             Self::Interrupted => "interrupted".into(),
             Self::OutputGone => "nobody reads the output".into(),
+            Self::Child(status) => format!("the command ended with status {status}"),
         }
     }
 
@@ -149,6 +152,7 @@ impl Failure {
             Self::Interrupted => ExitCode::from(Exit::Interrupted as u8),
             // As `scard list | head` is to end: quietly.
             Self::OutputGone => ExitCode::SUCCESS,
+            Self::Child(status) => ExitCode::from(status),
         }
     }
 }

@@ -13,11 +13,13 @@ mod install;
 mod interrupt;
 mod list;
 mod out;
+mod record;
 mod session;
 mod simulate;
 mod status;
 mod status_word;
 mod tap;
+mod trace;
 mod watch;
 
 use args::{Arguments, Command, Install};
@@ -49,6 +51,9 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
     let interrupt = Interrupt::install()?;
+    if let Some(path) = &arguments.record {
+        record::all_to(path)?;
+    }
     let readers = session::Source { presets: &arguments.sim };
     match &arguments.command {
         Command::List => list::run(&readers, &interrupt, out),
@@ -58,6 +63,8 @@ fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
         Command::Apdu(options) => apdu::run(&readers, &interrupt, options, out),
         Command::Descriptor(options) => descriptor::run(&readers, &interrupt, options, out),
         Command::Demo(options) => demo::run(&readers, &interrupt, options, out),
+        Command::Record(options) => record::run(options, out),
+        Command::Trace(options) => trace::run(options, &interrupt, out),
         Command::Sim(options) => simulate::run(&interrupt, options, out),
         Command::Install(Install::Bundle(options)) => install::bundle(options, out),
         Command::Uninstall(Install::Bundle(options)) => install::no_bundle(options, out),

@@ -30,7 +30,7 @@ impl CheckCode {
     }
 
     /// The code of `bytes`, at the end of which it is to stand.
-    fn append(self, bytes: &mut Vec<u8>) {
+    pub fn append(self, bytes: &mut Vec<u8>) {
         match self {
             Self::Lrc => bytes.push(bytes.iter().fold(0, |sum, byte| sum ^ byte)),
             Self::Crc => bytes.extend_from_slice(&crc(bytes).to_be_bytes()),

@@ -9,7 +9,7 @@ use ccid::ClassDescriptor;
 use ccid::descriptor::ExchangeLevel;
 use ccid::pin::Modification;
 use ccid::t1::CheckCode;
-use ccid::wire::{HEADER_LEN, Message};
+use ccid::wire::HEADER_LEN;
 use std::collections::BTreeMap;
 
 /// What stands in the place of a PIN's byte.
@@ -130,7 +130,7 @@ impl Masker {
         let information = data.get_mut(PROLOGUE..end);
         let found = match chained {
             true => mask(information),
-            false => information.is_some_and(|apdu| command(apdu)),
+            false => information.is_some_and(command),
         };
         if (found || chained) && block.goes_on {
             self.slots.insert(slot, Pending::Blocks);
@@ -149,7 +149,7 @@ impl Masker {
             return false;
         }
         let phases = self.level == ExchangeLevel::Character;
-        if let (true, [_, _, _, _, length @ 1..]) = (phases, &*data) {
+        if let (true, [_, _, _, _, length @ (1..)]) = (phases, &*data) {
             self.slots.insert(slot, Pending::Bytes(usize::from(*length)));
         }
         if parameter == 1 {
@@ -235,11 +235,6 @@ fn mask(bytes: Option<&mut [u8]>) -> bool {
         }
         _ => false,
     }
-}
-
-/// The message, whole and well formed, whatever it is masked by.
-pub(crate) fn is_masked(message: &[u8]) -> bool {
-    Message::parse(message).is_ok_and(|message| message.data.ends_with(&[MASK]))
 }
 
 #[cfg(test)]

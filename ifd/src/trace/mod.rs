@@ -1,22 +1,27 @@
 //! Recorded USB traffic of a reader.
 //!
 //! A [`Trace`] is what went over the four pipes of one CCID interface, in order, with the device's
-//! descriptors as they were read when it was enumerated. It comes from a pcap file of usbmon
-//! packets: tcpdump's, Wireshark's, or that of QEMU's `pcap` property.
+//! descriptors as they were read when it was enumerated. It comes from a pcap or pcapng file of
+//! usbmon packets: what [`record`](crate::transport::record) writes, tcpdump's, Wireshark's, or that
+//! of QEMU's `pcap` property. [`Events`] reads a file of any length piece by piece.
 
+mod events;
+pub mod mask;
 mod pcap;
+mod pcapng;
 mod usbmon;
+pub(crate) mod write;
 
+use crate::transport::TransferError;
 use crate::transport::descriptors::{BadDescriptors, CcidInterface, UnusableInterface};
-use crate::transport::{TransferError, descriptors};
 use bytes::Bytes;
 use ccid::wire::SetupPacket;
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use usbmon::{Packet, Stage, TransferType};
+pub use events::{DeviceKey, Events, Recorded};
+pub(crate) use usbmon::TransferType;
 
 /// Something that happened on the pipes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,7 +69,7 @@ pub struct Trace {
 pub enum TraceError {
     /// It cannot be read.
     Io(io::Error),
-    /// It is not a pcap file.
+    /// It is neither a pcap nor a pcapng file.
     NotPcap,
     /// Its link type is not one of usbmon's (189, 220).
     LinkType(u32),
@@ -87,7 +92,7 @@ impl fmt::Display for TraceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
-            Self::NotPcap => f.write_str("not a pcap file"),
+            Self::NotPcap => f.write_str("neither a pcap nor a pcapng file"),
             Self::LinkType(n) => write!(f, "link type {n} is not one of usbmon's (189, 220)"),
             Self::Packet { packet, fault } => write!(f, "packet {packet}: {fault}"),
             Self::NoReader => {
@@ -107,175 +112,67 @@ impl From<io::Error> for TraceError {
     }
 }
 
+/// Which interface of which device of a capture is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Choice {
+    /// The device; none: the first that has a usable CCID interface.
+    pub device: Option<DeviceKey>,
+    /// bInterfaceNumber; none: the first CCID interface.
+    pub interface: Option<u8>,
+}
+
 impl Trace {
-    /// Reads a pcap file and takes the traffic of the first CCID interface in it.
+    /// Reads a file and takes the traffic of the first CCID interface in it.
     ///
     /// # Errors
     /// [`TraceError`], which names the packet where one is at fault.
     pub fn read(file: impl Read) -> Result<Self, TraceError> {
-        let mut records = pcap::Records::new(file)?;
-        let mut devices: Vec<((u16, u8), Device)> = Vec::new();
-        let mut start = None;
-        while let Some(record) = records.next()? {
-            let packet = Packet::parse(&record, records.format())?;
-            let time = packet.time.saturating_sub(*start.get_or_insert(packet.time));
-            let key = (packet.bus, packet.address);
-            let at = devices.iter().position(|(known, _)| *known == key);
-            let device = match at.and_then(|at| devices.get_mut(at)) {
-                Some((_, device)) => device,
-                None => {
-                    devices.push((key, Device::default()));
-                    match devices.last_mut() {
-                        Some((_, device)) => device,
-                        None => continue,
-                    }
-                }
-            };
-            device.take(&record, &packet, time);
+        Self::read_chosen(file, Choice::default())
+    }
+
+    /// Reads a file and takes the traffic of the interface chosen.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_chosen(file: impl Read, choice: Choice) -> Result<Self, TraceError> {
+        let mut events = Events::new(file)?;
+        let mut recorded = Vec::new();
+        for event in events.by_ref() {
+            let event = event?;
+            if choice.device.is_none_or(|device| device == event.device) {
+                recorded.push(event);
+            }
         }
         let mut fault = TraceError::NoReader;
-        for ((bus, address), device) in devices {
-            match device.finish(bus, address) {
-                Ok(Some(trace)) => return Ok(trace),
+        for device in events.devices() {
+            if choice.device.is_some_and(|chosen| chosen != device) {
+                continue;
+            }
+            match events.interface(device, choice.interface) {
+                Ok(Some(interface)) => return Self::of(interface, device, recorded),
                 Ok(None) => {}
                 Err(error) => fault = error,
             }
         }
         Err(fault)
     }
-}
 
-/// One device while its packets are being read.
-#[derive(Default)]
-struct Device {
-    device: Bytes,
-    configuration: Bytes,
-    strings: HashMap<u8, String>,
-    /// Control transfers submitted and not complete: by URB, the SETUP packet and its data.
-    submitted: HashMap<u64, (SetupPacket, Bytes)>,
-    /// Everything on endpoints other than 0.
-    traffic: Vec<Recorded>,
-    /// Requests to the interface.
-    requests: Vec<Event>,
-}
-
-/// Something on an endpoint other than 0.
-struct Recorded {
-    endpoint: u8,
-    /// Not all of its data are in the file.
-    cut: bool,
-    event: Event,
-}
-
-impl Device {
-    fn take(&mut self, record: &pcap::Record, packet: &Packet<'_>, time: Duration) {
-        let data = Bytes::copy_from_slice(packet.data);
-        let event = |what| Event { packet: record.number, time, what };
-        let is_in = packet.endpoint & 0x80 != 0;
-        let (endpoint, cut) = (packet.endpoint, packet.data.len() < packet.length);
-        match (packet.transfer, packet.stage) {
-            (TransferType::Control, Stage::Submit) => {
-                if let Some(setup) = packet.setup {
-                    self.submitted.insert(packet.urb, (setup, data));
-                }
+    fn of(
+        interface: CcidInterface,
+        device: DeviceKey,
+        recorded: Vec<Recorded>,
+    ) -> Result<Self, TraceError> {
+        let mut events = Vec::new();
+        for recorded in recorded {
+            if recorded.device != device || !recorded.is_of(&interface) {
+                continue;
             }
-            (TransferType::Control, Stage::Complete) => {
-                if let Some((setup, sent)) = self.submitted.remove(&packet.urb) {
-                    let result = if packet.status == 0 { Ok(data) } else { Err(packet.error()) };
-                    self.requested(setup, sent, result, record.number, time);
-                }
+            if recorded.cut {
+                let fault = "only part of its data was recorded";
+                return Err(TraceError::Packet { packet: recorded.event.packet, fault });
             }
-            (TransferType::Bulk, Stage::Submit) if !is_in => {
-                let event = event(What::Out(data));
-                self.traffic.push(Recorded { endpoint, cut, event });
-            }
-            (TransferType::Bulk, Stage::Complete) if is_in && packet.brought_data() => {
-                let event = event(What::In(data));
-                self.traffic.push(Recorded { endpoint, cut, event });
-            }
-            (TransferType::Interrupt, Stage::Complete) if is_in && packet.brought_data() => {
-                let event = event(What::Interrupt(data));
-                self.traffic.push(Recorded { endpoint, cut, event });
-            }
-            _ => {}
+            events.push(recorded.event);
         }
+        Ok(Self { interface, events })
     }
-
-    /// A control transfer is complete: descriptors are kept, standard requests are not traffic.
-    fn requested(
-        &mut self,
-        setup: SetupPacket,
-        data: Bytes,
-        result: Result<Bytes, TransferError>,
-        packet: u64,
-        time: Duration,
-    ) {
-        const GET_DESCRIPTOR: (u8, u8) = (0x80, 6);
-        if setup.request_type & 0x60 != 0 {
-            let what = What::Control { setup, data, result };
-            self.requests.push(Event { packet, time, what });
-            return;
-        }
-        let (GET_DESCRIPTOR, Ok(bytes)) = ((setup.request_type, setup.request), result) else {
-            return;
-        };
-        let [index, kind] = setup.value.to_le_bytes();
-        match kind {
-            1 if bytes.len() > self.device.len() => self.device = bytes,
-            2 if bytes.len() > self.configuration.len() => self.configuration = bytes,
-            3 if index != 0 => {
-                if let Some(text) = string(&bytes) {
-                    self.strings.insert(index, text);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The trace of its first CCID interface; none if it has none.
-    fn finish(self, bus: u16, address: u8) -> Result<Option<Trace>, TraceError> {
-        if self.configuration.is_empty() || self.device.len() < 18 {
-            return Ok(None);
-        }
-        let name = |index: u8| self.strings.get(&index).cloned();
-        let found = descriptors::ccid_interfaces(&self.device, &self.configuration, name)
-            .map_err(TraceError::Descriptors)?;
-        let Some(found) = found.into_iter().next() else {
-            return Ok(None);
-        };
-        let mut interface = found.map_err(TraceError::Unusable)?;
-        interface.info.bus = u8::try_from(bus).unwrap_or_default();
-        interface.info.address = address;
-        let pipes = [interface.bulk_out, interface.bulk_in, interface.interrupt];
-        let own = self.traffic.into_iter().filter(|r| pipes.contains(&Some(r.endpoint)));
-        let own: Vec<_> = own.collect();
-        if let Some(cut) = own.iter().find(|recorded| recorded.cut) {
-            let fault = "only part of its data was recorded";
-            return Err(TraceError::Packet { packet: cut.event.packet, fault });
-        }
-        let number = u16::from(interface.info.interface);
-        let requests = self.requests.into_iter().filter(|event| match &event.what {
-            // To the interface; the low byte of wIndex is its number.
-            What::Control { setup, .. } => {
-                setup.request_type & 0x1F == 1 && setup.index & 0xFF == number
-            }
-            _ => false,
-        });
-        let mut events: Vec<_> =
-            own.into_iter().map(|recorded| recorded.event).chain(requests).collect();
-        events.sort_by_key(|event| event.packet);
-        Ok(Some(Trace { interface, events }))
-    }
-}
-
-/// The text of a string descriptor.
-fn string(bytes: &[u8]) -> Option<String> {
-    let [_, 3, text @ ..] = bytes else {
-        return None;
-    };
-    let units = text.chunks_exact(2).filter_map(|pair| match *pair {
-        [low, high] => Some(u16::from_le_bytes([low, high])),
-        _ => None,
-    });
-    String::from_utf16(&units.collect::<Vec<_>>()).ok()
 }

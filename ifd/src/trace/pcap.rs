@@ -2,9 +2,10 @@
 
 use super::TraceError;
 use std::io::{self, ErrorKind, Read};
+use std::time::Duration;
 
 /// A record longer than this is no USB packet of a smart-card reader.
-const MAX_RECORD: u32 = 16 * 1024 * 1024;
+pub(super) const MAX_RECORD: u32 = 16 * 1024 * 1024;
 
 /// Order of bytes in the file, which is that of the machine that wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +56,9 @@ pub(super) struct Format {
 pub(super) struct Record {
     /// From 1 on.
     pub(super) number: u64,
+    pub(super) format: Format,
+    /// Since 1970, where the file has it.
+    pub(super) time: Option<Duration>,
     pub(super) data: Vec<u8>,
 }
 
@@ -62,30 +66,34 @@ pub(super) struct Record {
 pub(super) struct Records<R> {
     file: R,
     format: Format,
+    /// Of what a time stamp counts besides seconds.
+    nanoseconds: bool,
     number: u64,
 }
 
+/// Order and unit of time of a file that begins so.
+pub(super) fn order(magic: [u8; 4]) -> Option<(Order, bool)> {
+    match magic {
+        [0xD4, 0xC3, 0xB2, 0xA1] => Some((Order::Little, false)),
+        [0x4D, 0x3C, 0xB2, 0xA1] => Some((Order::Little, true)),
+        [0xA1, 0xB2, 0xC3, 0xD4] => Some((Order::Big, false)),
+        [0xA1, 0xB2, 0x3C, 0x4D] => Some((Order::Big, true)),
+        _ => None,
+    }
+}
+
 impl<R: Read> Records<R> {
-    pub(super) fn new(mut file: R) -> Result<Self, TraceError> {
-        let mut header = [0; 24];
-        file.read_exact(&mut header).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => TraceError::NotPcap,
-            _ => TraceError::Io(error),
-        })?;
-        let [m0, m1, m2, m3, .., l0, l1, l2, l3] = header;
-        let order = match [m0, m1, m2, m3] {
-            // Microseconds and nanoseconds; the packets' own times are used.
-            [0xD4, 0xC3, 0xB2, 0xA1] | [0x4D, 0x3C, 0xB2, 0xA1] => Order::Little,
-            [0xA1, 0xB2, 0xC3, 0xD4] | [0xA1, 0xB2, 0x3C, 0x4D] => Order::Big,
-            _ => return Err(TraceError::NotPcap),
-        };
+    /// For a file whose first four bytes, `magic`, have been read.
+    pub(super) fn new(mut file: R, magic: [u8; 4]) -> Result<Self, TraceError> {
+        let (order, nanoseconds) = order(magic).ok_or(TraceError::NotPcap)?;
+        let mut header = [0; 20];
+        if fill(&mut file, &mut header)? < header.len() {
+            return Err(TraceError::NotPcap);
+        }
+        let [.., l0, l1, l2, l3] = header;
         // The upper bits are flags.
         let link_type = order.u32([l0, l1, l2, l3]) & 0x0FFF_FFFF;
-        Ok(Self { file, format: Format { order, link_type }, number: 0 })
-    }
-
-    pub(super) const fn format(&self) -> Format {
-        self.format
+        Ok(Self { file, format: Format { order, link_type }, nanoseconds, number: 0 })
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Record>, TraceError> {
@@ -96,8 +104,12 @@ impl<R: Read> Records<R> {
             16 => {}
             _ => return Err(TraceError::Packet { packet: number, fault: "its header is cut off" }),
         }
-        let [_, _, _, _, _, _, _, _, c0, c1, c2, c3, ..] = header;
+        let [s0, s1, s2, s3, f0, f1, f2, f3, c0, c1, c2, c3, ..] = header;
         let length = self.format.order.u32([c0, c1, c2, c3]);
+        let seconds = self.format.order.u32([s0, s1, s2, s3]);
+        let fraction = u64::from(self.format.order.u32([f0, f1, f2, f3]));
+        let fraction = if self.nanoseconds { fraction } else { fraction.saturating_mul(1000) };
+        let time = Duration::from_secs(seconds.into()) + Duration::from_nanos(fraction);
         if length > MAX_RECORD {
             let fault = "its length is beyond reason";
             return Err(TraceError::Packet { packet: number, fault });
@@ -107,12 +119,12 @@ impl<R: Read> Records<R> {
             return Err(TraceError::Packet { packet: number, fault: "it is cut off" });
         }
         self.number = number;
-        Ok(Some(Record { number, data }))
+        Ok(Some(Record { number, format: self.format, time: Some(time), data }))
     }
 }
 
 /// Reads until `buffer` is full or the file ends; gives how much there was.
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read(rest) {
@@ -142,11 +154,16 @@ mod tests {
         file
     }
 
+    fn open(file: &[u8]) -> Result<Records<&[u8]>, TraceError> {
+        let (magic, rest) = file.split_first_chunk().unwrap();
+        Records::new(rest, *magic)
+    }
+
     #[test]
     fn records_in_order() {
         let file = file(&[b"one", b"", b"three"]);
-        let mut records = Records::new(&file[..]).unwrap();
-        assert_eq!(records.format(), Format { order: Order::Little, link_type: 220 });
+        let mut records = open(&file).unwrap();
+        assert_eq!(records.format, Format { order: Order::Little, link_type: 220 });
         for (number, data) in [(1, &b"one"[..]), (2, b""), (3, b"three")] {
             let record = records.next().unwrap().unwrap();
             assert_eq!((record.number, &record.data[..]), (number, data));
@@ -158,15 +175,15 @@ mod tests {
     fn faults_name_the_packet() {
         let whole = file(&[b"one", b"two"]);
         for (length, fault) in [(whole.len() - 1, "it is cut off"), (24 + 19 + 5, "header")] {
-            let mut records = Records::new(&whole[..length]).unwrap();
+            let mut records = open(&whole[..length]).unwrap();
             records.next().unwrap();
             let error = records.next().unwrap_err().to_string();
             assert!(error.starts_with("packet 2: ") && error.contains(fault), "{error}");
         }
-        assert!(matches!(Records::new(&b"not a trace"[..]), Err(TraceError::NotPcap)));
+        assert!(matches!(open(&b"not a trace"[..]), Err(TraceError::NotPcap)));
         let mut huge = file(&[b"one"]);
         huge[24 + 8..24 + 12].copy_from_slice(&[0xFF; 4]);
-        let error = Records::new(&huge[..]).unwrap().next().unwrap_err();
+        let error = open(&huge).unwrap().next().unwrap_err();
         assert_eq!(error.to_string(), "packet 1: its length is beyond reason");
     }
 }

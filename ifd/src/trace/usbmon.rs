@@ -2,13 +2,46 @@
 //! machine that recorded it, and the data.
 
 use super::TraceError;
-use super::pcap::{Format, Order, Record};
+use super::pcap::{Order, Record};
 use crate::transport::TransferError;
 use ccid::wire::SetupPacket;
 use std::time::Duration;
 
 const LINK_USB_LINUX: u32 = 189;
 const LINK_USB_LINUX_MMAPPED: u32 = 220;
+
+/// Length of the header of link type 220.
+pub(super) const PACKET_HEADER: usize = 64;
+
+const ENOENT: i32 = -2;
+const ENODEV: i32 = -19;
+const EPIPE: i32 = -32;
+const EPROTO: i32 = -71;
+const EILSEQ: i32 = -84;
+const ECONNRESET: i32 = -104;
+const ESHUTDOWN: i32 = -108;
+
+/// Linux's number of an error.
+pub(super) fn status_of(error: TransferError) -> i32 {
+    match error {
+        TransferError::Cancelled => ENOENT,
+        TransferError::Stall => EPIPE,
+        TransferError::Disconnected => ESHUTDOWN,
+        TransferError::Fault => EPROTO,
+        TransferError::System(code) => i32::try_from(code).map_or(i32::MIN, |code| -code),
+    }
+}
+
+/// What Linux's number of an error means, which is not 0.
+pub(super) fn error_of(status: i32) -> TransferError {
+    match status {
+        ENOENT | ECONNRESET => TransferError::Cancelled,
+        EPIPE => TransferError::Stall,
+        ENODEV | ESHUTDOWN => TransferError::Disconnected,
+        EPROTO | EILSEQ => TransferError::Fault,
+        other => TransferError::System(other.unsigned_abs()),
+    }
+}
 
 /// Whether a transfer begins or has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,12 +52,33 @@ pub(super) enum Stage {
     Error,
 }
 
+impl Stage {
+    pub(super) const fn to_byte(self) -> u8 {
+        match self {
+            Self::Submit => b'S',
+            Self::Complete => b'C',
+            Self::Error => b'E',
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum TransferType {
+pub(crate) enum TransferType {
     Isochronous,
     Interrupt,
     Control,
     Bulk,
+}
+
+impl TransferType {
+    pub(super) const fn to_byte(self) -> u8 {
+        match self {
+            Self::Isochronous => 0,
+            Self::Interrupt => 1,
+            Self::Control => 2,
+            Self::Bulk => 3,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -49,11 +103,12 @@ pub(super) struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    pub(super) fn parse(record: &'a Record, format: Format) -> Result<Self, TraceError> {
+    pub(super) fn parse(record: &'a Record) -> Result<Self, TraceError> {
+        let format = record.format;
         let fault = |fault| TraceError::Packet { packet: record.number, fault };
         let header = match format.link_type {
             LINK_USB_LINUX => 48,
-            LINK_USB_LINUX_MMAPPED => 64,
+            LINK_USB_LINUX_MMAPPED => PACKET_HEADER,
             other => return Err(TraceError::LinkType(other)),
         };
         let (header, data) = record
@@ -97,20 +152,7 @@ impl<'a> Packet<'a> {
 
     /// What the status means, if it is not 0.
     pub(super) fn error(&self) -> TransferError {
-        const ENOENT: i32 = -2;
-        const ENODEV: i32 = -19;
-        const EPIPE: i32 = -32;
-        const EPROTO: i32 = -71;
-        const EILSEQ: i32 = -84;
-        const ECONNRESET: i32 = -104;
-        const ESHUTDOWN: i32 = -108;
-        match self.status {
-            ENOENT | ECONNRESET => TransferError::Cancelled,
-            EPIPE => TransferError::Stall,
-            ENODEV | ESHUTDOWN => TransferError::Disconnected,
-            EPROTO | EILSEQ => TransferError::Fault,
-            other => TransferError::System(other.unsigned_abs()),
-        }
+        error_of(self.status)
     }
 }
 

@@ -5,6 +5,7 @@
 //! reason, not left out.
 
 use super::DeviceInfo;
+use bytes::Bytes;
 use ccid::ClassDescriptor;
 use ccid::descriptor::DescriptorError;
 use std::fmt;
@@ -30,6 +31,10 @@ pub struct CcidInterface {
     pub bulk_in: Option<u8>,
     /// bEndpointAddress of interrupt-IN, if there is one.
     pub interrupt: Option<u8>,
+    /// The device descriptor as the device gave it.
+    pub device: Bytes,
+    /// The configuration descriptor with all that follows it, likewise.
+    pub configuration: Bytes,
 }
 
 /// A CCID interface that cannot be used, and why.
@@ -107,6 +112,7 @@ pub fn ccid_interfaces(
     configuration: &[u8],
     mut string: impl FnMut(u8) -> Option<String>,
 ) -> Result<Vec<Found>, BadDescriptors> {
+    let whole = (Bytes::copy_from_slice(device), Bytes::copy_from_slice(configuration));
     let device = Device::parse(device).ok_or(BadDescriptors::Device)?;
     let mut walk = Walk(configuration);
     match walk.next() {
@@ -133,7 +139,7 @@ pub fn ccid_interfaces(
         }
     }
     let ccid = interfaces.into_iter().filter(Interface::is_ccid);
-    Ok(ccid.map(|interface| interface.finish(&device, &mut string)).collect())
+    Ok(ccid.map(|interface| interface.finish(&device, whole.clone(), &mut string)).collect())
 }
 
 /// Descriptors one after the other, each with its bLength and bDescriptorType. Ends where a
@@ -252,6 +258,7 @@ impl Interface {
     fn finish(
         &self,
         device: &Device,
+        (device_bytes, configuration): (Bytes, Bytes),
         string: &mut impl FnMut(u8) -> Option<String>,
     ) -> Result<CcidInterface, UnusableInterface> {
         let unusable = |reason| UnusableInterface { interface: self.number, reason };
@@ -290,6 +297,8 @@ impl Interface {
             bulk_out: self.bulk_out.map(address),
             bulk_in: self.bulk_in.map(address),
             interrupt: self.interrupt.map(address),
+            device: device_bytes,
+            configuration,
         })
     }
 }

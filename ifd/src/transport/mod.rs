@@ -4,11 +4,12 @@
 //! polled for; nothing blocks. What runs on one transport runs on all: real USB ([`usb`]), the
 //! simulated reader ([`sim`]), a recorded trace ([`replay`]). [`iccd`] wraps any of them whose
 //! device speaks ICCD, so that it looks like a reader with bulk pipes; on [`fault`] things go wrong
-//! to order.
+//! to order, and [`record`] writes down what goes over it.
 
 pub mod descriptors;
 pub mod fault;
 pub mod iccd;
+pub mod record;
 pub mod replay;
 pub mod sim;
 pub mod usb;
@@ -16,6 +17,7 @@ pub mod usb;
 use bytes::Bytes;
 use ccid::wire::SetupPacket;
 use ccid::{ClassDescriptor, Instant};
+use descriptors::CcidInterface;
 use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -128,6 +130,12 @@ pub trait Transport: Send {
     /// The device.
     fn info(&self) -> &DeviceInfo;
 
+    /// The interface with its endpoints and the descriptors of its device, where the transport
+    /// knows them.
+    fn interface(&self) -> Option<&CcidInterface> {
+        None
+    }
+
     /// Queues a control transfer; `data` is the data stage of an OUT request. It ends within
     /// `timeout`, as [`TransferError::Cancelled`] if not before. At most one at a time.
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration);
@@ -175,6 +183,10 @@ pub trait Transport: Send {
 impl<T: Transport + ?Sized> Transport for Box<T> {
     fn info(&self) -> &DeviceInfo {
         (**self).info()
+    }
+
+    fn interface(&self) -> Option<&CcidInterface> {
+        (**self).interface()
     }
 
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration) {

@@ -3,13 +3,24 @@
 //! What the host sends must be, message by message, what it sent in the recording; then what the
 //! device sent after it comes, after as much time as it took then. At the first difference
 //! everything ends as if the device were gone, and the [`Report`] tells what was expected where.
+//! Where a PIN is masked in the recording, any PIN of that length is the same.
+//!
+//! [`lenient`](Replay::lenient) is for traces that another driver made: commands are found by slot
+//! and data, what it sent besides is passed over, and sequence numbers are made the host's.
+//!
 //! With a [virtual clock](crate::Clock::virtual_time) minutes pass in no time.
 
+mod lenient;
+
+use super::descriptors::CcidInterface;
 use super::{Completion, DeviceInfo, Pipe, TransferError, Transport};
+use crate::trace::mask::Masker;
 use crate::trace::{Event, Trace, What};
 use bytes::{Bytes, BytesMut};
 use ccid::Instant;
+use ccid::descriptor::ExchangeLevel;
 use ccid::wire::{SetupPacket, dissect};
+use lenient::{Found, Lenient};
 use log::warn;
 use std::collections::VecDeque;
 use std::fmt;
@@ -74,13 +85,16 @@ impl Report {
 /// A recorded trace as a transport.
 #[derive(Debug)]
 pub struct Replay {
-    info: DeviceInfo,
+    interface: CcidInterface,
     events: VecDeque<Event>,
     report: Report,
     /// When what was last matched happened here, and when in the trace.
     matched: (Instant, Duration),
     /// Sent since the last poll, whose time is not known yet.
     unmatched: bool,
+    /// Finds commands that are not the next ones.
+    lenient: Option<Lenient>,
+    masker: Masker,
     bulk_in: Incoming,
     interrupt: Incoming,
     done: VecDeque<Completion>,
@@ -139,17 +153,34 @@ impl Incoming {
 }
 
 impl Replay {
-    /// A transport that replays `trace`, and the report on it.
+    /// A transport that replays `trace` strictly, and the report on it.
     pub fn new(trace: Trace) -> (Self, Report) {
-        let info = trace.interface.info;
+        Self::with(trace, None)
+    }
+
+    /// A transport that replays what another driver did, and the report on it.
+    pub fn lenient(mut trace: Trace) -> (Self, Report) {
+        trace.events = lenient::whole(trace.events, trace.interface.info.bulk_in_packet);
+        Self::with(trace, Some(Lenient::default()))
+    }
+
+    fn with(trace: Trace, lenient: Option<Lenient>) -> (Self, Report) {
+        let interface = trace.interface;
+        let info = &interface.info;
+        let masker = match info.interface_protocol {
+            1 | 2 => Masker::for_iccd(),
+            _ => Masker::new(&info.class),
+        };
         let missing = trace.events.iter().filter(|event| is_hosts(&event.what)).count();
         let report = Report(Arc::new(Mutex::new(Outcome { difference: None, missing })));
         let replay = Self {
             bulk_in: Incoming::new(Pipe::BulkIn, info.bulk_in_packet),
             interrupt: Incoming::new(Pipe::Interrupt, info.interrupt_packet.unwrap_or(8)),
-            info,
             matched: (Instant::ZERO, trace.events.first().map_or(Duration::ZERO, |e| e.time)),
             unmatched: false,
+            lenient,
+            masker,
+            interface,
             events: trace.events.into(),
             report: report.clone(),
             done: VecDeque::new(),
@@ -161,10 +192,11 @@ impl Replay {
 
     /// The host sends `sent`: the next thing it sent in the recording must be the same.
     fn matches(&mut self, sent: &What) -> Option<What> {
+        let masked = self.masked(sent);
         let next = self.events.iter().position(|event| is_hosts(&event.what));
         let event = next.and_then(|next| self.events.remove(next));
         if let Some(event) = event {
-            if same(&event.what, sent) {
+            if same(&event.what, sent) || masked.is_some_and(|sent| same(&event.what, &sent)) {
                 self.matched.1 = event.time;
                 self.unmatched = true;
                 self.report.lock().missing -= 1;
@@ -177,18 +209,72 @@ impl Replay {
         None
     }
 
+    /// What a recording has of this where PINs are masked.
+    fn masked(&mut self, sent: &What) -> Option<What> {
+        match sent {
+            What::Out(message) => self.masker.message(message).map(|m| What::Out(m.into())),
+            What::Control { setup, data, result } if !data.is_empty() => {
+                let data = self.masker.request(data)?.into();
+                Some(What::Control { setup: *setup, data, result: result.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The same for a message where the recording is another driver's; true if it goes on.
+    fn finds(&mut self, message: &Bytes) -> bool {
+        let Some(lenient) = &mut self.lenient else {
+            return self.matches(&What::Out(message.clone())).is_some();
+        };
+        match lenient.find(message, &mut self.events, &mut self.masker) {
+            Found::There { passed, time } => {
+                self.matched.1 = time;
+                self.unmatched = true;
+                self.report.lock().missing -= passed + 1;
+            }
+            Found::Answered(answer) => self.bulk_in.waiting.push_back((answer, true)),
+            Found::Missing => {
+                self.differs(None, &What::Out(message.clone()));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn requests(&mut self, sent: &What) -> Option<What> {
+        if self.lenient.is_none() {
+            return self.matches(sent);
+        }
+        let found = lenient::request(sent, &self.events)?;
+        self.report.lock().missing -= 1;
+        self.events.remove(found).map(|event| event.what)
+    }
+
     fn differs(&mut self, expected: Option<&Event>, sent: &What) {
         let difference = Difference {
             packet: expected.map(|event| event.packet),
             time: expected.map_or(Duration::ZERO, |event| event.time),
-            expected: expected.map_or_else(String::new, |event| describe(&event.what)),
-            sent: describe(sent),
+            expected: expected.map_or_else(String::new, |event| self.describe(&event.what)),
+            sent: self.describe(sent),
         };
         warn!("replay: {difference}");
         self.report.lock().difference.get_or_insert(difference);
         self.gone = true;
         self.bulk_in.end(TransferError::Disconnected, &mut self.done);
         self.interrupt.end(TransferError::Disconnected, &mut self.done);
+    }
+
+    /// In a line, without PINs.
+    fn describe(&self, what: &What) -> String {
+        match what {
+            What::Out(bytes) | What::In(bytes) | What::Interrupt(bytes) => {
+                match self.interface.info.class.exchange_level() {
+                    ExchangeLevel::Character => dissect(bytes).without_exchange_data().to_string(),
+                    _ => dissect(bytes).to_string(),
+                }
+            }
+            What::Control { setup, .. } => format!("control request {:02X?}", setup.to_bytes()),
+        }
     }
 
     fn complete(&mut self, pipe: Pipe, result: Result<Bytes, TransferError>) {
@@ -205,16 +291,28 @@ impl Replay {
     /// When the next thing that the device sends by now is due: none while the host has to send
     /// something first.
     fn due(&self) -> Option<Instant> {
-        let event = self.events.front().filter(|event| !is_hosts(&event.what))?;
+        let event = self.events.get(self.next()?)?;
         Some(self.matched.0 + event.time.saturating_sub(self.matched.1))
+    }
+
+    /// The place of what the device sends next.
+    fn next(&self) -> Option<usize> {
+        match &self.lenient {
+            Some(lenient) => lenient.next(&self.events),
+            None => (!is_hosts(&self.events.front()?.what)).then_some(0),
+        }
     }
 
     fn deliver(&mut self, now: Instant) {
         while !self.gone && self.due().is_some_and(|due| due <= now) {
-            let Some(event) = self.events.pop_front() else {
+            let Some(event) = self.next().and_then(|next| self.events.remove(next)) else {
                 return;
             };
             match event.what {
+                What::In(message) if self.lenient.is_some() => {
+                    let rewritten = self.lenient.as_mut().map(|found| found.rewrite(&message));
+                    self.bulk_in.waiting.push_back((rewritten.unwrap_or(message), true));
+                }
                 What::In(bytes) => {
                     // A recording of packets goes on with the next one; one of transfers ends here.
                     let goes_on =
@@ -245,30 +343,28 @@ fn same(recorded: &What, sent: &What) -> bool {
     }
 }
 
-fn describe(what: &What) -> String {
-    match what {
-        What::Out(bytes) | What::In(bytes) | What::Interrupt(bytes) => dissect(bytes).to_string(),
-        What::Control { setup, .. } => format!("control request {:02X?}", setup.to_bytes()),
-    }
-}
-
 impl Transport for Replay {
     fn info(&self) -> &DeviceInfo {
-        &self.info
+        &self.interface.info
+    }
+
+    fn interface(&self) -> Option<&CcidInterface> {
+        Some(&self.interface)
     }
 
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, _timeout: Duration) {
         let sent = What::Control { setup, data, result: Ok(Bytes::new()) };
-        let matched = if self.gone { None } else { self.matches(&sent) };
+        let matched = if self.gone { None } else { self.requests(&sent) };
         let result = match matched {
             Some(What::Control { result, .. }) => result,
+            None if !self.gone => Err(TransferError::Stall),
             _ => Err(TransferError::Disconnected),
         };
         self.complete(Pipe::Control, result);
     }
 
     fn submit_out(&mut self, message: Bytes) {
-        let matched = !self.gone && self.matches(&What::Out(message)).is_some();
+        let matched = !self.gone && self.finds(&message);
         let result = if matched { Ok(Bytes::new()) } else { Err(TransferError::Disconnected) };
         self.complete(Pipe::BulkOut, result);
     }

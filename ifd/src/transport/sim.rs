@@ -102,7 +102,11 @@ impl<D: Device + ?Sized> SimTransport<D> {
 
 impl<D: Device + ?Sized> Transport for SimTransport<D> {
     fn info(&self) -> &DeviceInfo {
-        &self.wire.info
+        &self.wire.interface.info
+    }
+
+    fn interface(&self) -> Option<&CcidInterface> {
+        Some(&self.wire.interface)
     }
 
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, _timeout: Duration) {
@@ -181,7 +185,7 @@ enum Life {
 
 /// The four pipes, without the device at their end.
 struct Wire {
-    info: DeviceInfo,
+    interface: CcidInterface,
     life: Life,
     /// Control and bulk-OUT transfers in the order they were submitted.
     outgoing: VecDeque<Outgoing>,
@@ -193,7 +197,7 @@ struct Wire {
 
 impl Wire {
     fn new(interface: CcidInterface) -> Self {
-        let info = interface.info;
+        let info = &interface.info;
         Self {
             life: Life::Fresh,
             outgoing: VecDeque::new(),
@@ -202,7 +206,7 @@ impl Wire {
             done: VecDeque::new(),
             // Polled at once, so that the device's own time begins.
             deadline: Some(Instant::ZERO),
-            info,
+            interface,
         }
     }
 

@@ -7,6 +7,7 @@
 mod bend;
 mod incoming;
 
+use super::descriptors::CcidInterface;
 use super::{Completion, DeviceInfo, Pipe, TransferError, Transport};
 use bytes::Bytes;
 use ccid::Instant;
@@ -309,6 +310,10 @@ impl<T: Transport> Faulty<T> {
 impl<T: Transport> Transport for Faulty<T> {
     fn info(&self) -> &DeviceInfo {
         self.inner.info()
+    }
+
+    fn interface(&self) -> Option<&CcidInterface> {
+        self.inner.interface()
     }
 
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration) {

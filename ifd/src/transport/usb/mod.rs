@@ -33,7 +33,7 @@ type ControlTransfer = Pin<Box<dyn Future<Output = Result<Bytes, TransferError>>
 /// The four pipes of a CCID interface on real USB; an ICCD interface has the control pipe and
 /// perhaps the interrupt pipe.
 pub struct UsbTransport {
-    info: DeviceInfo,
+    found: CcidInterface,
     device: nusb::Device,
     interface: Interface,
     control: VecDeque<ControlTransfer>,
@@ -56,7 +56,7 @@ impl UsbTransport {
         let bulk_in = Queue::open(&interface, found.bulk_in)?;
         let interrupt = Queue::open(&interface, found.interrupt)?;
         Ok(Self {
-            info: found.info,
+            found,
             device,
             interface,
             control: VecDeque::new(),
@@ -158,7 +158,11 @@ impl From<nusb::transfer::TransferError> for TransferError {
 
 impl Transport for UsbTransport {
     fn info(&self) -> &DeviceInfo {
-        &self.info
+        &self.found.info
+    }
+
+    fn interface(&self) -> Option<&CcidInterface> {
+        Some(&self.found)
     }
 
     fn submit_control(&mut self, setup: SetupPacket, data: Bytes, timeout: Duration) {

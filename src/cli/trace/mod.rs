@@ -1,0 +1,204 @@
+//! `scard trace`: a recorded trace as a conversation.
+
+mod conversation;
+mod payload;
+
+use crate::cli::args::TraceOptions;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::hex::compact as hex;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::out::Out;
+use ccid::reassembly::Reassembler;
+use ccid::wire::{ClassRequest, MAX_DATA_LEN, SetupPacket};
+use conversation::{Conversation, Line};
+use ifd::trace::{DeviceKey, Events, Recorded, What};
+use ifd::transport::descriptors::CcidInterface;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io::{BufReader, Write};
+
+/// Bytes of a packet where the descriptors do not say.
+const USUAL_PACKET: usize = 64;
+
+/// What is known of one device of the trace.
+struct Known {
+    interface: Option<CcidInterface>,
+    reassembler: Reassembler,
+    conversation: Conversation,
+}
+
+pub(crate) fn run(options: &TraceOptions, interrupt: &Interrupt, out: &mut Out) -> Outcome {
+    let path = &options.file;
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let mut events = Events::new(BufReader::new(file)).map_err(|error| failed(&error))?;
+    let mut devices: BTreeMap<DeviceKey, Known> = BTreeMap::new();
+    let mut broken = None;
+    while let Some(event) = events.next() {
+        interrupt.check()?;
+        let recorded = match event {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
+        };
+        let device = recorded.device;
+        if options.device.is_some_and(|chosen| chosen != device) {
+            continue;
+        }
+        let known = match devices.entry(device) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let found = events.interface(device, options.interface);
+                let known = Known::new(found.ok().flatten());
+                if let Some(interface) = &known.interface {
+                    introduce(device, interface, out)?;
+                }
+                place.insert(known)
+            }
+        };
+        for line in known.lines(&recorded) {
+            print(&line, device, out)?;
+        }
+    }
+    let lines = summary(&mut devices, options, out);
+    match (lines, broken) {
+        (Err(failure), _) => Err(failure),
+        // What came before it has been shown.
+        (_, Some(error)) => Err(failed(&error)),
+        (Ok(()), None) => Ok(()),
+    }
+}
+
+impl Known {
+    fn new(interface: Option<CcidInterface>) -> Self {
+        let conversation = Conversation::new(interface.as_ref());
+        Self { interface, reassembler: Reassembler::new(MAX_DATA_LEN), conversation }
+    }
+
+    fn lines(&mut self, recorded: &Recorded) -> Vec<Line> {
+        match &self.interface {
+            Some(interface) if !recorded.is_of(interface) => return Vec::new(),
+            _ => {}
+        }
+        let event = &recorded.event;
+        let line = |out, text| Line::plain(event, out, text);
+        match &event.what {
+            _ if recorded.cut => {
+                vec![line(false, "only part of its data was recorded".to_owned())]
+            }
+            What::Out(bytes) => self.conversation.sent(event, bytes),
+            What::In(bytes) => {
+                let packet =
+                    self.interface.as_ref().map_or(USUAL_PACKET, |i| i.info.bulk_in_packet);
+                let full = !bytes.is_empty() && bytes.len() % packet.max(1) == 0;
+                match self.reassembler.push(bytes, full) {
+                    Ok(Some(message)) => self.conversation.received(event, &message),
+                    Ok(None) => Vec::new(),
+                    Err(error) => vec![line(false, format!("! {error}: {}", hex(bytes)))],
+                }
+            }
+            What::Interrupt(bytes) => self.conversation.notified(event, bytes),
+            What::Control { setup, data, result } => {
+                let what = request(setup);
+                let end = match result {
+                    Ok(answer) if answer.is_empty() => String::new(),
+                    Ok(answer) => format!(" -> {}", hex(answer)),
+                    Err(error) => format!(" ! {error}"),
+                };
+                // An ICCD's requests may carry a PIN.
+                let sent = match data.len() {
+                    0 => String::new(),
+                    length => format!(" ({length} bytes)"),
+                };
+                self.conversation.requested(result.is_err());
+                vec![line(true, format!("{what}{sent}{end}"))]
+            }
+        }
+    }
+}
+
+fn request(setup: &SetupPacket) -> String {
+    match ClassRequest::parse(setup) {
+        Ok(ClassRequest::Abort { slot, seq }) => format!("ABORT request {slot} {seq}"),
+        Ok(ClassRequest::GetClockFrequencies { .. }) => "GET_CLOCK_FREQUENCIES request".into(),
+        Ok(ClassRequest::GetDataRates { .. }) => "GET_DATA_RATES request".into(),
+        _ => format!("request {}", hex(&setup.to_bytes())),
+    }
+}
+
+fn introduce(device: DeviceKey, interface: &CcidInterface, out: &mut Out) -> Outcome {
+    let info = &interface.info;
+    let (vendor, product) = (info.vendor_id, info.product_id);
+    let name = info.product.as_deref().unwrap_or("without a name");
+    if out.is_json() {
+        let reader = json!({
+            "device": device.to_string(),
+            "vendor_id": format!("{vendor:04x}"),
+            "product_id": format!("{product:04x}"),
+            "name": info.product,
+            "level": info.class.exchange_level().to_string(),
+            "slots": info.class.slots(),
+        });
+        return Ok(out.json_line(&json!({ "reader": reader }))?);
+    }
+    let (level, slots) = (info.class.exchange_level(), info.class.slots());
+    let slots = if slots == 1 { "1 slot".to_owned() } else { format!("{slots} slots") };
+    Ok(writeln!(out, "# device {device}: {vendor:04x}:{product:04x} {name}, {level}, {slots}")?)
+}
+
+fn print(line: &Line, device: DeviceKey, out: &mut Out) -> Outcome {
+    let time = line.time.as_secs_f64();
+    if out.is_json() {
+        return Ok(out.json_line(&json!({
+            "packet": line.packet,
+            "time": time,
+            "device": device.to_string(),
+            "direction": if line.out { "out" } else { "in" },
+            "slot": line.slot,
+            "seq": line.seq,
+            "message": line.text,
+            "meaning": line.meaning,
+            "anomalies": line.marks,
+        }))?);
+    }
+    let arrow = if line.out { "->" } else { "<-" };
+    writeln!(out, "{time:12.6} {arrow} {}", line.text)?;
+    for meaning in &line.meaning {
+        writeln!(out, "{:17}{meaning}", "")?;
+    }
+    for mark in &line.marks {
+        writeln!(out, "{:15}! {mark}", "")?;
+    }
+    Ok(())
+}
+
+fn summary(
+    devices: &mut BTreeMap<DeviceKey, Known>,
+    options: &TraceOptions,
+    out: &mut Out,
+) -> Outcome {
+    let mut shown = false;
+    for (device, known) in devices.iter_mut() {
+        let totals = known.conversation.end();
+        shown |= !totals.is_empty();
+        if out.is_json() {
+            let summary = json!({ "device": device.to_string(), "totals": totals.json() });
+            out.json_line(&json!({ "summary": summary }))?;
+        } else if !totals.is_empty() {
+            writeln!(out, "# device {device}")?;
+            totals.print(out)?;
+        }
+    }
+    match (shown, options.device) {
+        (true, _) => Ok(()),
+        (false, Some(device)) => {
+            Err(Failure::nothing(format!("nothing of device {device} is in it")))
+        }
+        (false, None) => Err(Failure::nothing("no traffic of a reader is in it")),
+    }
+}
