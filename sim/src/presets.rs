@@ -254,6 +254,8 @@ const LINE: &[Preset] = presets! {
         tpdu(LineCard::new(both()).pps(PpsBehaviour::Mute));
     "pps-wrong", "pps with a card that answers PPS with a wrong check byte",
         tpdu(LineCard::new(both()).pps(PpsBehaviour::Answers(vec![0xFF, 0x11, 0x95, 0x00])));
+    "tpdu-abort-silent", "abort-silent at TPDU level, with a card of T=0 and T=1",
+        tpdu(both()).abort(AbortBehaviour::Silent);
     "pps-by-reader", "TPDU level; the reader does PPS by the parameters that are set",
         tpdu(both()).features(LINE_FEATURES | Features::AUTO_PPS);
     "t1-faults-check", "t1-tpdu; the third block of the card's has a wrong LRC",

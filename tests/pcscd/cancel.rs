@@ -69,6 +69,25 @@ fn readers_that_answer_an_abort_badly() {
     }
 }
 
+/// The reader has to be brought back by force, and the card is reset: it speaks what pcscd takes it
+/// to speak all the same. With T=0, which it would begin with, the answer would be 6102h.
+#[test]
+fn the_protocol_is_kept_over_a_reset() {
+    let pcscd = Pcscd::start(&[("Simulated", "sim:tpdu-abort-silent")]);
+    let (mut hangs, mut cancels) = (pcscd.puppet(), pcscd.puppet());
+    let mut hands = pcscd.hands("Simulated");
+    hangs.say(&["connect", "Simulated 00 00", "shared", "2"]).ok();
+    cancels.connect_direct("Simulated 00 00");
+    for _ in 0..2 {
+        hands.say("forget");
+        hangs.begin(&NEVER);
+        hands.until_seen("> XfrBlock");
+        cancels.say(&["set", ESC_CANCEL, "00"]).ok();
+        assert_eq!(hangs.returned().code, NOT_TRANSACTED);
+        assert_eq!(hangs.transmit("0010000002030400"), "03049000");
+    }
+}
+
 /// One slot's command is cancelled, the others' go on; a cancel of an idle slot does nothing, and
 /// is not remembered.
 #[test]

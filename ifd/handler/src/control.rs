@@ -3,7 +3,7 @@
 use crate::code::Code;
 use crate::registry::Channel;
 use bytes::Bytes;
-use ifd::features::{self, Control, ControlError, ReaderFacts};
+use ifd::features::{self, Control, ControlError, Kind, ReaderFacts};
 use log::info;
 
 /// Does what `code` with `data` asks for.
@@ -26,6 +26,9 @@ pub(crate) fn control(channel: &Channel, code: u32, data: &[u8]) -> Result<Bytes
     match control {
         Control::Answer(answer) => Ok(answer),
         Control::Operation(operation, kind) => {
+            if kind == Kind::Pin {
+                channel.settle()?;
+            }
             kind.answer(channel.call(operation, None)).map_err(|error| {
                 info!("control code {code:08X}h: {error}");
                 (&error).into()

@@ -51,10 +51,10 @@ impl Slots {
                 info!("{slot}: a card is {}", if *present { "there" } else { "not there" });
                 self.get(*slot).see_presence(*present);
             }
-            ReaderEvent::CardLost { slot, .. } => self.get(*slot).set_atr(None),
+            ReaderEvent::CardLost { slot, .. } => self.get(*slot).see_reset(None),
             ReaderEvent::CardReset { slot, result: Ok(atr) } => {
                 info!("{slot}: the card was reset: {atr}");
-                self.get(*slot).set_atr(Some(atr.clone()));
+                self.get(*slot).see_reset(Some(atr.clone()));
             }
             ReaderEvent::CardReset { slot, result: Err(error) } => {
                 warn!("{slot}: the card was reset: {error}");

@@ -50,6 +50,28 @@ impl Channel {
         self.slot.call(&self.device.reader(), self.number, operation, limit)
     }
 
+    /// Makes card and reader what pcscd takes them for, before the card is used: a reset after an
+    /// aborted command may have undone the protocol.
+    pub(crate) fn settle(&self) -> Result<(), Code> {
+        match self.slot.unsettled() {
+            Some(protocol) => self.set_protocol(protocol),
+            None => Ok(()),
+        }
+    }
+
+    fn set_protocol(&self, protocol: Protocol) -> Result<(), Code> {
+        match self.call(Operation::SetProtocol(protocol), None) {
+            Ok(_) => {
+                self.slot.see_protocol(protocol);
+                Ok(())
+            }
+            Err(error) => {
+                info!("{} {protocol}: {error}", self.device.name());
+                Err(code::of_protocol(&error))
+            }
+        }
+    }
+
     /// Whether a card is there.
     pub(crate) fn presence(&self) -> Code {
         self.slot.presence(&self.device.reader(), self.number)
@@ -162,13 +184,7 @@ pub(crate) fn set_tag(lun: Lun, tag: u32) -> Result<(), Code> {
 
 /// Makes reader and card speak `protocol`.
 pub(crate) fn set_protocol(lun: Lun, protocol: Protocol) -> Result<(), Code> {
-    match find(lun)?.call(Operation::SetProtocol(protocol), None) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            info!("{lun:?} {protocol}: {error}");
-            Err(code::of_protocol(&error))
-        }
-    }
+    find(lun)?.set_protocol(protocol)
 }
 
 /// Powers the card up or down; its ATR, if up. A card that has power is reset.
@@ -180,16 +196,16 @@ pub(crate) fn power(lun: Lun, power: Power) -> Result<Option<Atr>, Code> {
     };
     match channel.call(operation, None) {
         Ok(Output::Atr(atr)) => {
-            channel.slot.set_atr(Some(atr.clone()));
+            channel.slot.see_power(Some(atr.clone()));
             Ok(Some(atr))
         }
         Ok(_) => {
-            channel.slot.set_atr(None);
+            channel.slot.see_power(None);
             Ok(None)
         }
         Err(error) => {
             info!("{lun:?} {power:?}: {error}");
-            channel.slot.set_atr(None);
+            channel.slot.see_power(None);
             Err(code::of_power(&error))
         }
     }
@@ -197,7 +213,9 @@ pub(crate) fn power(lun: Lun, power: Power) -> Result<Option<Atr>, Code> {
 
 /// Exchanges a command with the card.
 pub(crate) fn transmit(lun: Lun, command: Bytes) -> Result<Bytes, Code> {
-    match find(lun)?.call(Operation::Exchange(command), None) {
+    let channel = find(lun)?;
+    channel.settle()?;
+    match channel.call(Operation::Exchange(command), None) {
         Ok(Output::Data(response)) => Ok(response),
         Ok(other) => {
             error!("{lun:?}: an exchange gave {other:?}");

@@ -10,6 +10,7 @@
 //! a whole turn, even if one is there again: else nobody would hear that it is another.
 
 use crate::code::Code;
+use ccid::atr::Protocol;
 use ccid::wire::IccStatus;
 use ccid::{Atr, Error, Operation, Output};
 use crossbeam_channel::bounded;
@@ -59,6 +60,10 @@ struct State {
     closed: bool,
     /// The card's, while it has power.
     atr: Option<Atr>,
+    /// What pcscd has set since it powered the card up.
+    protocol: Option<Protocol>,
+    /// The card was reset since then without pcscd having asked for it.
+    unsettled: bool,
     /// What is under way.
     running: Vec<(Handle, Ticket)>,
 }
@@ -173,9 +178,28 @@ impl Slot {
         self.changed.notify_all();
     }
 
-    /// The card was powered up or down.
-    pub(crate) fn set_atr(&self, atr: Option<Atr>) {
-        self.lock().atr = atr;
+    /// pcscd has powered the card up or down: what was agreed with it is over.
+    pub(crate) fn see_power(&self, atr: Option<Atr>) {
+        let mut state = self.lock();
+        (state.atr, state.protocol, state.unsettled) = (atr, None, false);
+    }
+
+    /// The card has lost its power or was reset, and not by pcscd: after an aborted command.
+    pub(crate) fn see_reset(&self, atr: Option<Atr>) {
+        let mut state = self.lock();
+        (state.atr, state.unsettled) = (atr, true);
+    }
+
+    /// pcscd has set a protocol, or what it has set holds again.
+    pub(crate) fn see_protocol(&self, protocol: Protocol) {
+        let mut state = self.lock();
+        (state.protocol, state.unsettled) = (Some(protocol), false);
+    }
+
+    /// The protocol that has to be set again before the card is used: pcscd takes it for agreed.
+    pub(crate) fn unsettled(&self) -> Option<Protocol> {
+        let state = self.lock();
+        state.protocol.filter(|_| state.unsettled)
     }
 
     /// The ATR of the card, while it has power.
