@@ -5,7 +5,7 @@ import pathlib
 import time
 
 from lib import (card_insert, card_remove, check, pcscd, Program, reader_plug, reader_unplug, require, require_equal, run,
-                 wait_for_command, wait_for_usb, wait_until)
+                 times_given, wait_for_command, wait_for_usb, wait_until)
 from lib.pcsc import asked, reader, start_transmit
 
 NEVER = "00160000"
@@ -85,6 +85,22 @@ with check("a reader unplugged ends its command at once, and comes back"):
         card_insert()
         wait_for_usb(1)
         require_equal(reader(), name, "name afterwards")
+
+with check("a command that hangs is cancelled by the attribute"):
+    with pcscd("scard"):
+        name = reader()
+        before = times_given(NEVER)
+        with start_transmit(name, NEVER) as program:
+            wait_for_command(NEVER, before=before)
+            asked("cancel", name)
+            program.wait(within=20, status=0)
+            require_equal(json.loads(program.lines[-1][1])[0], "80100016", "what the transmit ended with")
+    # QEMU's reader knows no Abort, and keeps the command among those to be answered until it is reset.
+    reader_unplug()
+    wait_for_usb(0)
+    reader_plug()
+    card_insert()
+    wait_for_usb(1)
 
 with check("pcsc_scan and opensc-tool see what they see with libccid"):
     seen = []

@@ -109,6 +109,12 @@ def main(what, *arguments):
         print("begun", flush=True)
         answer = client.transmit(card, protocol, command)
         print(json.dumps([answer, time.monotonic()]))
+    elif what == "cancel":
+        # What another program's command is doing at the reader: SCARD_ATTR_ESC_CANCEL, which pcscd passes on at once.
+        reader, = arguments
+        _, card, _ = client.connect(reader, pcsc.SCARD_SHARE_DIRECT, 0)
+        ok(pcsc.SCardSetAttrib(card, 0x0007A003, [0]), "set attribute")
+        print(json.dumps(None))
     else:
         sys.exit(f"no such thing: {what}")
 
