@@ -17,10 +17,13 @@ fn pcscd_takes_the_bundle() {
     let readers: Vec<_> = names.into_iter().cycle().take(700).enumerate().map(listed).collect();
     let plist = info_plist(&readers, &[("ifdLogLevel", "0x0003"), ("ifdDriverOptions", "0x0000")]);
     let mut pcscd = Pcscd::start_with_bundle(&plist);
+    // It has looked at its drivers when it serves a program.
+    pcscd.puppet();
     assert!(!pcscd.log().contains(REFUSED), "{}", pcscd.log());
     assert!(pcscd.process.is_running());
     // So that it would be seen: an array that is too short is refused.
     let uneven = plist.replacen("<string>0x08E6</string>", "", 1);
     let refuses = Pcscd::start_with_bundle(&uneven);
+    refuses.puppet();
     assert!(refuses.log().contains(REFUSED), "{}", refuses.log());
 }
