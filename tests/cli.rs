@@ -231,6 +231,35 @@ fn descriptors_are_explained() {
     assert_eq!(alone["fields"], all[0]["fields"]);
 }
 
+/// A card that another program is: it is waited for, and answers to its APDU.
+#[test]
+fn a_card_from_outside() {
+    use std::io::{Read, Write};
+    let mut scard = start(&["apdu", "--sim", "vpcd:0", "00CA0000", "--json"]);
+    let line = scard.expect_err("cards connect to");
+    let address = line.rsplit(' ').next().unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let card = std::thread::spawn(move || {
+        let (mut length, mut apdus) = ([0; 2], Vec::new());
+        while stream.read_exact(&mut length).is_ok() {
+            let mut message = vec![0; u16::from_be_bytes(length).into()];
+            stream.read_exact(&mut message).unwrap();
+            match message[..] {
+                [4] => stream.write_all(&[0, 4, 0x3B, 0x80, 0x01, 0x81]).unwrap(),
+                [_] => {}
+                _ => {
+                    apdus.push(message);
+                    stream.write_all(&[0, 3, 0x55, 0x90, 0x00]).unwrap();
+                }
+            }
+        }
+        apdus
+    });
+    let document = scard.end().with_status(0).json();
+    assert_eq!(document["exchanges"][0]["sw"], "9000");
+    assert_eq!(card.join().unwrap(), [[0x00, 0xCA, 0x00, 0x00]]);
+}
+
 #[test]
 fn presets_are_listed() {
     let ended = run(&["sim", "--list"]).with_status(0);

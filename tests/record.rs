@@ -17,7 +17,7 @@ use ifd::transport::record::{Pins, Record, Recorder};
 use ifd::transport::replay::Replay;
 use ifd::transport::sim::SimTransport;
 use scard::{Card, Context, Disposition, Error, Protocols, ShareMode, Stack};
-use sim::{Port, presets};
+use sim::Hands;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -148,7 +148,7 @@ fn record(
 }
 
 fn simulated(preset: &str) -> impl Transport + 'static {
-    SimTransport::new(Port::new(presets::device(preset).unwrap())).unwrap()
+    SimTransport::new(Hands::of(preset).unwrap().port()).unwrap()
 }
 
 fn trace(path: &Path) -> Trace {

@@ -2,7 +2,7 @@
 //!
 //! | name | what it is |
 //! |---|---|
-//! | `sim:NAME` | the simulated reader of that name ([`sim::presets`], [`sim::Faulty`]) |
+//! | `sim:NAME` | the simulated reader of that name ([`Hands::of`]) |
 //! | `sim:NAME@PATH` | the same; a socket at PATH takes what its user does ([`sim::control`]) |
 //! | `trace:FILE` | a recorded trace, replayed in real time ([`replay`](crate::transport::replay)) |
 
@@ -11,18 +11,20 @@ use crate::trace::{Trace, TraceError};
 use crate::transport::Transport;
 use crate::transport::replay::Replay;
 use crate::transport::sim::{OpenError, SimTransport};
-use sim::hands::Hardware;
+use sim::hands::{Hardware, NoDevice};
+use sim::vpcd::Vpcd;
 use sim::{Hands, Port};
 use std::fmt;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why there is no reader of that name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NameError {
-    /// No simulated reader is called so.
-    UnknownPreset(String),
+    /// There is no such simulated reader.
+    Device(NoDevice),
     /// The socket cannot be made.
     Control(PathBuf, std::io::Error),
     /// The simulated device cannot be opened.
@@ -36,7 +38,7 @@ pub enum NameError {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownPreset(name) => write!(f, "no simulated reader is called {name:?}"),
+            Self::Device(error) => error.fmt(f),
             Self::Control(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Simulated(error) => write!(f, "simulated reader: {error}"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
@@ -52,12 +54,19 @@ impl std::error::Error for NameError {}
 pub struct Named(Source);
 
 enum Source {
-    Simulated {
-        port: Port<Box<dyn Hardware>>,
-        #[cfg(unix)]
-        _control: Option<sim::control::Control>,
-    },
+    Simulated { port: Port<Box<dyn Hardware>>, address: Option<SocketAddr>, _user: User },
     Trace(PathBuf),
+}
+
+/// Who handles a simulated device, and is let go with it.
+enum User {
+    Nobody {
+        _vpcd: Option<Vpcd>,
+    },
+    #[cfg(unix)]
+    Socket {
+        _control: sim::control::Control,
+    },
 }
 
 impl fmt::Debug for Source {
@@ -76,35 +85,45 @@ impl Named {
     /// # Errors
     /// [`NameError`].
     pub fn find(name: &str) -> Result<Option<Self>, NameError> {
-        if let Some(name) = name.strip_prefix("sim:") {
-            let (preset, path) = match name.split_once('@') {
-                Some((preset, path)) => (preset, Some(PathBuf::from(path))),
-                None => (name, None),
-            };
-            let unknown = || NameError::UnknownPreset(preset.to_owned());
-            let hands = Hands::of(preset).ok_or_else(unknown)?;
-            return Self::simulated(hands, path).map(Some);
+        match (name.strip_prefix("sim:"), name.strip_prefix("trace:")) {
+            (Some(name), _) => Self::simulated(name).map(Some),
+            (_, Some(path)) => Ok(Some(Self(Source::Trace(path.into())))),
+            (None, None) => Ok(None),
         }
-        Ok(name.strip_prefix("trace:").map(|path| Self(Source::Trace(path.into()))))
     }
 
-    #[cfg(unix)]
-    fn simulated(hands: Hands, path: Option<PathBuf>) -> Result<Self, NameError> {
-        let port = hands.port();
-        let control = match path {
-            Some(path) => sim::control::Control::listen(&path, hands)
-                .map(Some)
-                .map_err(|error| NameError::Control(path, error))?,
-            None => None,
+    /// The simulated reader called `name`, as behind `sim:`.
+    ///
+    /// # Errors
+    /// [`NameError`].
+    pub fn simulated(name: &str) -> Result<Self, NameError> {
+        let (name, path) = match name.split_once('@') {
+            Some((name, path)) => (name, Some(PathBuf::from(path))),
+            None => (name, None),
         };
-        Ok(Self(Source::Simulated { port, _control: control }))
+        let hands = Hands::of(name).map_err(NameError::Device)?;
+        let (port, address) = (hands.port(), hands.address());
+        let user = match path {
+            None => User::Nobody { _vpcd: hands.leave() },
+            #[cfg(unix)]
+            Some(path) => match sim::control::Control::listen(&path, hands) {
+                Ok(control) => User::Socket { _control: control },
+                Err(error) => return Err(NameError::Control(path, error)),
+            },
+            #[cfg(not(unix))]
+            Some(path) => {
+                let error = std::io::ErrorKind::Unsupported.into();
+                return Err(NameError::Control(path, error));
+            }
+        };
+        Ok(Self(Source::Simulated { port, address, _user: user }))
     }
 
-    #[cfg(not(unix))]
-    fn simulated(hands: Hands, path: Option<PathBuf>) -> Result<Self, NameError> {
-        match path {
-            Some(path) => Err(NameError::Control(path, std::io::ErrorKind::Unsupported.into())),
-            None => Ok(Self(Source::Simulated { port: hands.port() })),
+    /// Where programs connect that are its cards ([`sim::vpcd`]); none if they cannot.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Source::Simulated { address, .. } => *address,
+            Source::Trace(_) => None,
         }
     }
 
@@ -163,13 +182,16 @@ mod tests {
     fn names() {
         assert!(Named::find("usb:08e6/3437").unwrap().is_none());
         assert!(Named::find("").unwrap().is_none());
-        for name in ["sim:default", "sim:iccd-b", "sim:garbage", "sim:eight-slots"] {
+        for name in ["sim:default", "sim:iccd-b", "sim:garbage", "sim:eight-slots", "sim:vpcd:0"] {
             let named = Named::find(name).unwrap().unwrap();
             assert!(named.open().is_ok(), "{name}");
+            assert_eq!(named.address().is_some(), name == "sim:vpcd:0");
         }
         for (name, text) in [
             ("sim:", "no simulated reader is called \"\""),
             ("sim:x@y", "no simulated reader is called \"x\""),
+            ("sim:vpcd:", "no simulated reader is called \"vpcd:\""),
+            ("sim:vpcd:65536", "no simulated reader is called \"vpcd:65536\""),
             ("sim:default@/nowhere/at/all", "/nowhere/at/all: "),
         ] {
             let error = Named::find(name).unwrap_err().to_string();

@@ -6,18 +6,23 @@
 //! | `remove [SLOT]` | takes the card out |
 //! | `key KEY` | presses `enter`, `clear`, `cancel` or digits on the PIN pad |
 //! | `unplug`, `plug` | the device's USB plug |
+//! | `address` | where programs connect that are cards ([`vpcd`](crate::vpcd)) |
 //! | `log` | what the device has seen, a line each |
 //! | `violations` | rules that the host has broken, a line each |
 //! | `forget` | empties both |
 
 use crate::reader::{Key, Seen, Violation};
+use crate::vpcd::{self, Vpcd};
 use crate::{Card, Device, Faulty, FileCard, Iccd, Port, Reader, presets};
 use ccid::Slot;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 
 /// What is understood.
 const COMMANDS: &str =
-    "insert [SLOT], remove [SLOT], unplug, plug, key KEY, log, violations, forget";
+    "insert [SLOT], remove [SLOT], unplug, plug, key KEY, address, log, violations, forget";
 
 /// A simulated device as it can be handled.
 pub trait Hardware: Device {
@@ -38,6 +43,11 @@ pub trait Hardware: Device {
     /// # Errors
     /// If it has none.
     fn press(&mut self, keys: Vec<Key>) -> Result<(), String>;
+
+    /// The reader that it is; none if it is something else.
+    fn reader(&mut self) -> Option<&mut Reader> {
+        None
+    }
 
     /// Forgets what it has seen.
     fn forget(&mut self);
@@ -69,6 +79,10 @@ impl Hardware for Reader {
     fn press(&mut self, keys: Vec<Key>) -> Result<(), String> {
         keys.into_iter().for_each(|key| self.press(key));
         Ok(())
+    }
+
+    fn reader(&mut self) -> Option<&mut Reader> {
+        Some(self)
     }
 
     fn forget(&mut self) {
@@ -119,34 +133,85 @@ fn only_slot(slot: u8) -> Result<(), String> {
     if slot == 0 { Ok(()) } else { Err(format!("there is no slot {slot}")) }
 }
 
+/// Why a device cannot be had by its name.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NoDevice {
+    /// There is none of that name.
+    Unknown(String),
+    /// The port at which cards were to connect cannot be listened to.
+    Listen(u16, io::Error),
+}
+
+impl fmt::Display for NoDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => write!(f, "no simulated reader is called {name:?}"),
+            Self::Listen(port, error) => write!(f, "vpcd: port {port}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for NoDevice {}
+
 /// A simulated device, and the cards that were taken out of it.
 pub struct Hands {
     port: Port<Box<dyn Hardware>>,
+    vpcd: Option<Vpcd>,
     /// By the slot they were in.
     taken_out: BTreeMap<u8, Box<dyn Card>>,
 }
 
-impl std::fmt::Debug for Hands {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Hands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hands").field("taken_out", &self.taken_out.keys()).finish_non_exhaustive()
     }
 }
 
 impl Hands {
-    /// The device of that name ([`presets`], [`Faulty`]); none if there is none.
-    pub fn of(preset: &str) -> Option<Self> {
-        let iccd = || presets::iccd().iter().find(|iccd| iccd.name == preset);
-        let device: Box<dyn Hardware> = match (presets::by_name(preset), iccd()) {
-            (Some(reader), _) => Box::new(reader),
-            (None, Some(iccd)) => Box::new(iccd.builder().build()),
-            (None, None) => Box::new(Faulty::by_name(preset)?),
+    /// The device of that name, newly made: one of the [`presets`], one that is [`Faulty`], or
+    /// `vpcd` or `vpcd:PORT`, a reader for cards that [connect](vpcd) for as long as this lives.
+    ///
+    /// # Errors
+    /// [`NoDevice`].
+    pub fn of(name: &str) -> Result<Self, NoDevice> {
+        let unknown = || NoDevice::Unknown(name.to_owned());
+        let iccd = || presets::iccd().iter().find(|iccd| iccd.name == name);
+        let listens = vpcd_port(name);
+        let device: Box<dyn Hardware> = match (listens, presets::by_name(name), iccd()) {
+            (Some(_), ..) => Box::new(vpcd::reader()),
+            (None, Some(reader), _) => Box::new(reader),
+            (None, None, Some(iccd)) => Box::new(iccd.builder().build()),
+            (None, None, None) => Box::new(Faulty::by_name(name).ok_or_else(unknown)?),
         };
-        Some(Self { port: Port::new(device), taken_out: BTreeMap::new() })
+        let port = Port::new(device);
+        let vpcd = listens
+            .map(|number| {
+                Vpcd::listen(number, port.clone()).map_err(|e| NoDevice::Listen(number, e))
+            })
+            .transpose()?;
+        Ok(Self { port, vpcd, taken_out: BTreeMap::new() })
+    }
+
+    /// Name and description of each device there is, but those which are only to be survived.
+    pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let iccd = presets::iccd().iter().map(|iccd| (iccd.name, iccd.description));
+        presets::names().chain(iccd).chain([VPCD])
+    }
+
+    /// Where programs connect that are cards; none if they cannot.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.vpcd.as_ref().map(Vpcd::address)
     }
 
     /// What the device is plugged into.
     pub fn port(&self) -> Port<Box<dyn Hardware>> {
         self.port.clone()
+    }
+
+    /// Leaves the device alone. Cards connect for as long as what is returned lives.
+    pub fn leave(self) -> Option<Vpcd> {
+        self.vpcd
     }
 
     /// Does what a line says.
@@ -177,6 +242,10 @@ impl Hands {
             }
             ("unplug", None) => self.port.unplug(),
             ("plug", None) => self.port.plug(),
+            ("address", None) => {
+                let address = self.address().ok_or("cards cannot connect to this device")?;
+                said = vec![address.to_string()];
+            }
             ("log", None) => {
                 said =
                     self.port.with(|device| device.seen().iter().map(ToString::to_string).collect())
@@ -190,6 +259,19 @@ impl Hands {
             _ => return Err(format!("{line:?} is none of {COMMANDS}")),
         }
         Ok(said)
+    }
+}
+
+const VPCD: (&str, &str) = (
+    "vpcd",
+    "empty; programs that speak vsmartcard's protocol connect as cards: vpcd:PORT, usually 35963",
+);
+
+/// The port in the name of a reader for cards that connect; none: it is another name.
+fn vpcd_port(name: &str) -> Option<u16> {
+    match name.strip_prefix(VPCD.0)? {
+        "" => Some(vpcd::PORT),
+        port => port.strip_prefix(':')?.parse().ok(),
     }
 }
 
@@ -255,6 +337,25 @@ mod tests {
     }
 
     #[test]
+    fn every_device_is_found_by_its_own_name() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (name, description) in Hands::names() {
+            // A test listens at any port.
+            let asked = if name == "vpcd" { "vpcd:0" } else { name };
+            let hands = hands(asked);
+            let protocol = hands.port().with(|device| device.descriptors().configuration[16]);
+            let expected = match name {
+                _ if name.starts_with("iccd-a") => 1,
+                _ if name.starts_with("iccd-b") => 2,
+                _ => 0,
+            };
+            assert_eq!(protocol, expected, "{name}");
+            assert!(seen.insert(name) && !description.is_empty(), "{name}");
+            assert_eq!(hands.address().is_some(), name == "vpcd");
+        }
+    }
+
+    #[test]
     fn an_iccd_has_no_keys_and_one_slot() {
         let mut hands = hands("iccd-b");
         for line in ["remove", "insert", "insert 0", "log", "violations", "forget", "unplug"] {
@@ -263,6 +364,6 @@ mod tests {
         for line in ["remove 1", "key 1"] {
             assert!(hands.obey(line).is_err(), "{line}");
         }
-        assert!(Hands::of("nonsense").is_none());
+        assert!(matches!(Hands::of("nonsense"), Err(NoDevice::Unknown(_))));
     }
 }

@@ -10,6 +10,7 @@
 //! * [`faulty`]: devices that are to be survived.
 //! * [`presets`]: readers with cards, by name.
 //! * [`hands`]: what a user does with them, by lines of text; [`control`] takes these from a socket.
+//! * [`vpcd`]: cards that other programs are.
 
 pub mod card;
 #[cfg(unix)]
@@ -23,6 +24,7 @@ pub mod presets;
 pub mod reader;
 #[cfg(target_os = "linux")]
 pub mod vhci;
+pub mod vpcd;
 
 pub use card::{Card, FileCard, LineCard};
 pub use device::{ControlReply, Descriptors, Device};

@@ -6,7 +6,7 @@ use crate::iccd::{Iccd, IccdBuilder, Version};
 use crate::reader::{
     AbortBehaviour, FailureMessage, Level, OnRemoval, PendingAnswer, Reader, ReaderBuilder,
 };
-use crate::{Card, Device, FileCard};
+use crate::{Card, FileCard};
 use ccid::Slot;
 use ccid::descriptor::{Features, PinSupport};
 use std::sync::LazyLock;
@@ -66,15 +66,6 @@ impl std::fmt::Debug for IccdPreset {
 /// All presets that are no reader but a card with a USB plug of its own.
 pub fn iccd() -> &'static [IccdPreset] {
     ICCD
-}
-
-/// The reader or ICCD of that name, newly made; None if there is none.
-pub fn device(name: &str) -> Option<Box<dyn Device>> {
-    let iccd = || ICCD.iter().find(|preset| preset.name == name);
-    match by_name(name) {
-        Some(reader) => Some(Box::new(reader)),
-        None => iccd().map(|preset| Box::new(preset.builder().build()) as Box<dyn Device>),
-    }
 }
 
 /// All presets of readers.
@@ -354,17 +345,6 @@ mod tests {
             assert!(!description.is_empty());
         }
         assert!(by_name("no such reader").is_none());
-    }
-
-    #[test]
-    fn every_device_is_found_by_its_own_name() {
-        for preset in iccd() {
-            let protocol = device(preset.name).unwrap().descriptors().configuration[16];
-            assert_eq!(protocol, if preset.name.starts_with("iccd-a") { 1 } else { 2 });
-            assert!(by_name(preset.name).is_none() && !preset.description.is_empty());
-        }
-        assert_eq!(device("default").unwrap().descriptors().configuration[16], 0);
-        assert!(device("no such reader").is_none());
     }
 
     #[test]

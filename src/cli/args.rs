@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 
     /// Use a simulated reader instead of those on USB: PRESET (`scard sim --list` names them) or the
-    /// default one; repeat it for several readers
+    /// default one; repeat it for several readers. With vpcd:PORT, cards are programs that connect
     #[arg(
         long,
         global = true,
@@ -274,7 +274,7 @@ fn looks_like_preset(word: &str) -> bool {
     command.find_subcommand(word).is_none()
         && word != "help"
         && word.starts_with(|c: char| c.is_ascii_lowercase())
-        && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-:".contains(c))
         && word.contains(|c: char| !c.is_ascii_hexdigit())
 }
 
@@ -314,6 +314,7 @@ mod tests {
             ("--sim list", &["default"]),
             ("list --sim empty", &["empty"]),
             ("list --sim emty", &["emty"]),
+            ("list --sim vpcd:35963", &["vpcd:35963"]),
             ("apdu --sim deadbeef", &["default"]),
             ("list --sim=empty --sim", &["empty", "default"]),
             ("apdu --sim 00A40000", &["default"]),
@@ -325,7 +326,7 @@ mod tests {
 
     #[test]
     fn every_preset_is_recognised() {
-        for (name, _) in crate::cli::session::presets() {
+        for (name, _) in sim::Hands::names() {
             assert!(looks_like_preset(name), "{name}");
         }
     }

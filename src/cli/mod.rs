@@ -16,6 +16,7 @@ mod out;
 mod record;
 mod session;
 mod simulate;
+mod simulated;
 mod status;
 mod status_word;
 mod tap;

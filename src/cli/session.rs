@@ -2,10 +2,8 @@
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupt;
-use ifd::transport::Transport;
-use ifd::transport::sim::SimTransport;
+use crate::cli::simulated::Simulated;
 use scard::{Context, Error, ReaderInfo, ReaderState, Stack, State, UnusableReader, UsbReader};
-use sim::{Device, Port, presets};
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
@@ -20,7 +18,8 @@ pub(crate) struct Session {
     pub(crate) context: Context,
     pub(crate) stack: Stack,
     pub(crate) interrupt: Interrupt,
-    simulated: bool,
+    /// Simulated readers; none: those on USB.
+    simulated: Option<Vec<Simulated>>,
 }
 
 /// A reader that a command works with.
@@ -38,12 +37,15 @@ impl Source<'_> {
             Stack::usb().map_err(|error| Failure::failed(format!("USB: {error}")))?
         } else {
             let stack = Stack::empty();
+            let mut simulated = Vec::new();
             for name in self.presets {
-                attach(&stack, plug_in(simulated(name)?)?)?;
+                let device = Simulated::find(name)?;
+                let transport = device.plug_in()?;
+                simulated.push(device.attach(&stack, transport)?);
             }
-            stack
+            return Session::on(stack, interrupt, Some(simulated));
         };
-        Session::on(stack, interrupt, !self.presets.is_empty())
+        Session::on(stack, interrupt, None)
     }
 
     /// Opens the reader that `wanted` means, and no other on USB: other programs may be using them.
@@ -57,6 +59,7 @@ impl Source<'_> {
         let (Some(wanted), false) = (wanted, usb.is_empty()) else {
             let session = self.open(interrupt)?;
             let chosen = session.choose(wanted)?;
+            session.wait_for_connection(&chosen)?;
             return Ok((session, chosen));
         };
         let slots: Vec<_> =
@@ -69,7 +72,7 @@ impl Source<'_> {
         };
         let stack = Stack::usb_only(std::slice::from_ref(reader), ccid::Options::default());
         let stack = stack.map_err(|error| Failure::failed(format!("USB: {error}")))?;
-        let session = Session::on(stack, interrupt, false)?;
+        let session = Session::on(stack, interrupt, None)?;
         if session.readers().iter().any(|reader| reader.name == **name) {
             return Ok((session, Chosen { name: (*name).clone(), text }));
         }
@@ -85,40 +88,12 @@ fn cannot_be_used(reader: &UnusableReader) -> Failure {
     Failure::nothing(message).hint(format!("to use it, {}", reader.remedy()))
 }
 
-/// Name and description of each simulated device.
-pub(crate) fn presets() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let iccd = presets::iccd().iter().map(|iccd| (iccd.name, iccd.description));
-    presets::names().chain(iccd)
-}
-
-/// The simulated device of that name.
-pub(crate) fn simulated(preset: &str) -> Result<Box<dyn Device>, Failure> {
-    presets::device(preset).ok_or_else(|| unknown_preset(preset))
-}
-
-pub(crate) fn unknown_preset(name: &str) -> Failure {
-    Failure::usage(format!("no simulated reader is called {name:?}"))
-        .hint("`scard sim --list` names them")
-}
-
-/// A transport onto a simulated device.
-pub(crate) fn plug_in(device: Box<dyn Device>) -> Result<SimTransport<Box<dyn Device>>, Failure> {
-    SimTransport::new(Port::new(device))
-        .map_err(|error| Failure::failed(format!("simulated reader: {error}")))
-}
-
-/// Puts the reader behind `transport` into the stack.
-pub(crate) fn attach<T: Transport + 'static>(stack: &Stack, transport: T) -> Result<(), Failure> {
-    let attached = stack.attach(transport);
-    attached.map_err(|error| Failure::failed(format!("simulated reader: {error}")))
-}
-
 impl Session {
-    /// A session with the readers of `stack`.
+    /// A session with the readers of `stack`, which are simulated or on USB.
     pub(crate) fn on(
         stack: Stack,
         interrupt: &Interrupt,
-        simulated: bool,
+        simulated: Option<Vec<Simulated>>,
     ) -> Result<Self, Failure> {
         let context = Context::on(&stack).map_err(|error| Failure::failed(error.to_string()))?;
         interrupt.cancels(context.canceller());
@@ -134,7 +109,7 @@ impl Session {
     /// The names of all readers in the order in which `list` numbers them; of those that cannot be
     /// used, too, as they may be used by another program only for a while.
     pub(crate) fn numbering(&self) -> Vec<String> {
-        match self.simulated {
+        match self.simulated.is_some() {
             true => self.readers().iter().map(|reader| text(&reader.name)).collect(),
             false => {
                 let usb = Stack::list_usb();
@@ -205,6 +180,26 @@ impl Session {
         }
     }
 
+    /// Where cards are programs that connect, waits for the first: before the port was there to be
+    /// connected to, none can have come.
+    fn wait_for_connection(&self, chosen: &Chosen) -> Result<(), Failure> {
+        let mut simulated = self.simulated.iter().flatten();
+        if simulated.all(|device| device.address_of(&chosen.name).is_none()) {
+            return Ok(());
+        }
+        let mut states = [ReaderState::new(chosen.name.clone(), State::UNAWARE)];
+        while !states.iter().any(|state| state.event_state().contains(State::PRESENT)) {
+            self.interrupt.check()?;
+            states.iter_mut().for_each(ReaderState::sync_current_state);
+            match self.context.get_status_change(None, &mut states) {
+                Ok(()) => {}
+                Err(Error::Cancelled) => return Err(Failure::Interrupted),
+                Err(error) => return Err(Failure::of(error, &chosen.text)),
+            }
+        }
+        Ok(())
+    }
+
     /// What has failed: a reader that is gone may have been given up.
     pub(crate) fn explain(&self, failure: Failure, error: Error, reader: &str) -> Failure {
         if !matches!(error, Error::UnknownReader | Error::ReaderUnavailable) {
@@ -233,7 +228,7 @@ impl Session {
             failure = failure.hint(format!("{}: {}", reader.name, reader.reason));
             failure = failure.hint(format!("  to use it, {}", reader.remedy()));
         }
-        match self.simulated {
+        match self.simulated.is_some() {
             true => failure,
             false => failure.hint("--sim uses a simulated reader"),
         }

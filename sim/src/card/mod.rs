@@ -143,6 +143,12 @@ pub trait Card: Send {
         Voltages::V5 | Voltages::V3 | Voltages::V1_8
     }
 
+    /// At APDU level it takes whole APDUs, though its ATR says T=0: it is no card but stands for one,
+    /// and what would make TPDUs of them is on its side.
+    fn takes_apdus(&self) -> bool {
+        false
+    }
+
     /// The card as its contacts show it, character by character. None: it knows commands only; a
     /// reader that deals in characters or blocks puts it into a [`LineCard`].
     fn contacts(&mut self) -> Option<&mut dyn Contacts> {
@@ -169,6 +175,10 @@ impl<C: Card + ?Sized> Card for Box<C> {
 
     fn voltages(&self) -> Voltages {
         (**self).voltages()
+    }
+
+    fn takes_apdus(&self) -> bool {
+        (**self).takes_apdus()
     }
 
     fn contacts(&mut self) -> Option<&mut dyn Contacts> {

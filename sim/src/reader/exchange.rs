@@ -91,6 +91,8 @@ impl Reader {
         else {
             return self.status_of(slot, SlotError::IccMute).into();
         };
+        let card = self.slot(slot).and_then(SlotState::card);
+        let takes_apdus = card.is_some_and(|card| card.takes_apdus());
         let begun = match (self.config.level, protocol) {
             // An APDU, of a PIN entry, is no characters: the specification has no PIN entry at
             // character level. Blocks do not come here.
@@ -104,9 +106,11 @@ impl Reader {
                 tpdu(bytes).map(|tpdu| (tpdu, Task::Exchange))
             }
             (Level::ShortApdu, _) if bytes.len() > MAX_SHORT_APDU => None,
-            (_, Some(Protocol::T1)) => (bytes.len() >= 4).then(|| (bytes.to_vec(), Task::Exchange)),
-            (_, Some(Protocol::T0)) => T0Apdu::begin(bytes, envelope.unwrap_or_default())
-                .map(|(apdu, first)| (first, Task::T0(apdu))),
+            (_, Some(Protocol::T0)) if !takes_apdus => {
+                T0Apdu::begin(bytes, envelope.unwrap_or_default())
+                    .map(|(apdu, first)| (first, Task::T0(apdu)))
+            }
+            (_, Some(_)) => (bytes.len() >= 4).then(|| (bytes.to_vec(), Task::Exchange)),
         };
         match begun {
             Some((command, task)) => self.ask_card(slot, &command, task),

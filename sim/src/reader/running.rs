@@ -84,6 +84,22 @@ impl Reader {
         }
     }
 
+    /// The card in `slot` answers after all, now: for one that reacts with [`Pace::Never`] or
+    /// [`Pace::Mute`] and whose answer comes from elsewhere. False: the reader does not wait for it.
+    ///
+    /// [`Pace::Never`]: crate::card::Pace::Never
+    /// [`Pace::Mute`]: crate::card::Pace::Mute
+    pub fn card_answers(&mut self, slot: Slot, response: impl Into<Bytes>) -> bool {
+        let now = self.clock;
+        let running = self.slot(slot).and_then(|state| state.running.as_mut());
+        let Some(Running { work: Work::Card(card), .. }) = running else { return false };
+        if !matches!(card.wait, Wait::Mute(_) | Wait::Forever) {
+            return false;
+        }
+        (card.wait, card.response) = (Wait::Answer(now), response.into());
+        true
+    }
+
     /// What follows when that which was waited for has come.
     fn step(&mut self, slot: Slot, work: Work) -> Outcome {
         match work {

@@ -3,11 +3,14 @@
 use crate::cli::args::{DEFAULT_PRESET, ReaderOption};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::session::{Chosen, Session, Source, attach, plug_in, simulated};
+use crate::cli::session::{Chosen, Session, Source};
+use crate::cli::simulated::{Simulated, attach};
 use crate::cli::tap::{Passed, Tap};
 use ccid::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use ifd::transport::sim::SimTransport;
 use scard::Stack;
+use sim::{FileCard, Port, Reader};
 use std::time::Duration;
 
 /// How long after the beginning the simulated card comes.
@@ -65,10 +68,17 @@ impl Stage {
     ) -> Result<Self, Failure> {
         let (_told, wire) = unbounded();
         let stack = Stack::empty();
+        let mut simulated = Vec::new();
         for preset in presets {
-            attach(&stack, Tap::new(plug_in(reader(preset)?)?, _told.clone()))?;
+            if preset == DEFAULT_PRESET {
+                attach(&stack, Tap::new(default()?, _told.clone()))?;
+            } else {
+                let device = Simulated::find(preset)?;
+                let transport = Tap::new(device.plug_in()?, _told.clone());
+                simulated.push(device.attach(&stack, transport)?);
+            }
         }
-        let session = Session::on(stack, interrupt, true)?;
+        let session = Session::on(stack, interrupt, Some(simulated))?;
         let only = options.reader.as_deref().map(|wanted| session.choose(Some(wanted)));
         let only = only.transpose()?;
         let inserts = presets.iter().any(|preset| preset == DEFAULT_PRESET);
@@ -76,12 +86,10 @@ impl Stage {
     }
 }
 
-/// The simulated reader of that name; the default one with a card that comes in a moment.
-fn reader(preset: &str) -> Result<Box<dyn sim::Device>, Failure> {
-    if preset == DEFAULT_PRESET {
-        let card = sim::FileCard::t1();
-        let reader = sim::Reader::builder().insert_after(INSERTION, Slot(0), card).build();
-        return Ok(Box::new(reader));
-    }
-    simulated(preset)
+/// The default reader with a card that comes in a moment.
+fn default() -> Result<SimTransport<Reader>, Failure> {
+    let card = FileCard::t1();
+    let reader = Reader::builder().insert_after(INSERTION, Slot(0), card).build();
+    SimTransport::new(Port::new(reader))
+        .map_err(|error| Failure::failed(format!("simulated reader: {error}")))
 }

@@ -4,8 +4,9 @@ use crate::cli::args::SimOptions;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::out::Out;
-use crate::cli::session::{presets, unknown_preset};
+use crate::cli::simulated::no_device;
 use serde_json::json;
+use sim::Hands;
 use std::io::Write;
 
 pub(crate) fn run(interrupt: &Interrupt, options: &SimOptions, out: &mut Out) -> Outcome {
@@ -17,12 +18,12 @@ pub(crate) fn run(interrupt: &Interrupt, options: &SimOptions, out: &mut Out) ->
 
 fn list(out: &mut Out) -> Outcome {
     if out.is_json() {
-        let presets = presets()
+        let presets = Hands::names()
             .map(|(name, description)| json!({ "name": name, "description": description }));
         return Ok(out.document(&presets.collect())?);
     }
-    let width = presets().map(|(name, _)| name.len()).max().unwrap_or_default();
-    for (name, description) in presets() {
+    let width = Hands::names().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, description) in Hands::names() {
         writeln!(out, "{name:width$}  {description}")?;
     }
     Ok(())
@@ -36,7 +37,7 @@ fn on_usb(_: &str, _: &Interrupt, _: &mut Out) -> Outcome {
 #[cfg(target_os = "linux")]
 fn on_usb(preset: &str, interrupt: &Interrupt, out: &mut Out) -> Outcome {
     use crate::cli::input::Lines;
-    let mut hands = sim::Hands::of(preset).ok_or_else(|| unknown_preset(preset))?;
+    let mut hands = Hands::of(preset).map_err(no_device)?;
     let attachment = sim::vhci::attach(hands.port())
         .map_err(|error| Failure::failed(format!("--vhci: {error}")))?;
     writeln!(out, "ready")?;
