@@ -1,0 +1,43 @@
+//! The OpenPGP card of Nitrokey's firmware (opcard), in software, as a card in a simulated reader.
+//!
+//! `scard-opcard PORT` connects to the port of a reader called `sim:vpcd:PORT` and is its card until
+//! the reader hangs up. Keys and data are kept in memory, and the random numbers are the same each
+//! time: for tests only.
+
+mod card;
+mod dispatch;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use trussed::virt::{self, StoreConfig};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let port = arguments.next().and_then(|port| port.parse().ok());
+    let (Some(port), None) = (port, arguments.next()) else {
+        eprintln!("usage: scard-opcard PORT");
+        return ExitCode::from(2);
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let connection = match vpicc::connect_socket(address) {
+        Ok(connection) => connection,
+        Err(error) => {
+            eprintln!("scard-opcard: {address}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let end = virt::with_platform(StoreConfig::ram(), |platform| {
+        let dispatch = dispatch::Dispatch::default();
+        platform.run_client_with_backends("opcard", dispatch, dispatch::BACKENDS, |client| {
+            let mut options = opcard::Options::default();
+            // Nobody is there to press it.
+            options.button_available = false;
+            connection.run(&mut card::Card::new(opcard::Card::new(client, options)))
+        })
+    });
+    // It has no other end than that the reader hangs up.
+    if let Err(error) = end {
+        eprintln!("scard-opcard: {error}");
+    }
+    ExitCode::SUCCESS
+}
