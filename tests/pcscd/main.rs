@@ -5,7 +5,10 @@
 mod bundle;
 mod cancel;
 mod events;
+mod gnupg;
 mod harness;
+#[path = "../cards/outside.rs"]
+mod outside;
 mod pin;
 mod programs;
 mod robust;
