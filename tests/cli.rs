@@ -462,3 +462,39 @@ fn a_file_that_is_no_trace_is_said_to_be_none() {
     run(&["trace", "fixtures/qemu-usb-ccid-uhci.pcap", "--device", "9.9"]).with_status(3);
     run(&["record", "--", "list"]).with_status(2);
 }
+
+#[test]
+fn the_library_is_installed_beside_others() {
+    let folder = std::env::temp_dir().join(format!("scard-library-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let built = folder.join("built.so");
+    std::fs::write(&built, b"\x7FELF SCardEstablishContext SCARD_READERS").unwrap();
+    let (to, built) = (folder.join("to"), built.to_str().unwrap());
+    let with = |verb, library| {
+        run(&[verb, "library", "--dir", to.to_str().unwrap(), "--library", library])
+    };
+    let target = to.join("libpcsclite.so.1");
+    for _ in 0..2 {
+        let ended = with("install", built).with_status(0);
+        let said = format!("LD_PRELOAD={} PROGRAM", target.display());
+        assert!(ended.out.contains(&said), "{}", ended.out);
+        assert_eq!(std::fs::read(&target).unwrap(), std::fs::read(built).unwrap());
+    }
+    with("uninstall", built).with_status(0);
+    assert!(!to.exists(), "the folder was only for it");
+    assert!(with("uninstall", built).err.contains("is not there"));
+    // Another's is neither replaced nor removed.
+    std::fs::create_dir_all(&to).unwrap();
+    std::fs::write(&target, b"\x7FELF SCardEstablishContext").unwrap();
+    for verb in ["install", "uninstall"] {
+        let ended = with(verb, built);
+        assert!(ended.err.contains("not of this program"), "{}", ended.err);
+    }
+    assert_eq!(std::fs::read(&target).unwrap(), b"\x7FELF SCardEstablishContext");
+    // Nor is something else installed, nor where every program would find it.
+    assert!(with("install", target.to_str().unwrap()).err.contains("is not that library"));
+    let everybodys = run(&["install", "library", "--dir", "/usr/local/lib", "--library", built]);
+    assert!(everybodys.err.contains("every program looks into"), "{}", everybodys.err);
+    std::fs::remove_dir_all(&folder).unwrap();
+}

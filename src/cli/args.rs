@@ -79,6 +79,21 @@ pub(crate) enum Install {
     /// The driver bundle for pcscd: its USB readers are used through this driver, libccid's
     /// among them. Restart pcscd afterwards
     Bundle(BundleOptions),
+    /// The library libpcsclite.so.1, beside the system's own: programs that are told to use it need
+    /// no pcscd
+    Library(LibraryOptions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LibraryOptions {
+    /// A folder of its own; /usr/local/lib/scard if not given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// The library, if it does not lie beside this program: `cargo build --release -p
+    /// scard-pcsclite` makes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

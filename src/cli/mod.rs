@@ -68,7 +68,9 @@ fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
         Command::Trace(options) => trace::run(options, &interrupt, out),
         Command::Sim(options) => simulate::run(&interrupt, options, out),
         Command::Install(Install::Bundle(options)) => install::bundle(options, out),
+        Command::Install(Install::Library(options)) => install::library::install(options, out),
         Command::Uninstall(Install::Bundle(options)) => install::no_bundle(options, out),
+        Command::Uninstall(Install::Library(options)) => install::library::uninstall(options, out),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `scard install` and `scard uninstall`.
 
+pub(crate) mod library;
 mod readers;
 mod rules;
 
