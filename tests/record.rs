@@ -290,3 +290,38 @@ fn several_readers_in_one_file() {
     assert_ne!(levels[0], levels[1]);
     std::fs::remove_file(path).unwrap();
 }
+
+/// Wireshark's dissector sees the same messages in the same packets: those that fit one transfer.
+#[test]
+fn wireshark_sees_the_same() {
+    let mut compared = 0;
+    for Session { name, .. } in SESSIONS {
+        let path = fixture(name);
+        let fields = ["frame.number", "usbccid.bMessageType", "usbccid.bSlot", "usbccid.bSeq"];
+        let fields = fields.into_iter().chain(["usbccid.dwLength"]);
+        let mut tshark = std::process::Command::new("tshark");
+        tshark.arg("-r").arg(&path).args(["-Y", "usbccid.bMessageType", "-T", "fields"]);
+        let seen = tshark.args(fields.flat_map(|field| ["-e", field])).output();
+        let seen = seen.unwrap_or_else(|error| panic!("tshark: {error} (tests/packages)"));
+        assert!(seen.status.success(), "{name}: {}", String::from_utf8_lossy(&seen.stderr));
+        let seen = String::from_utf8(seen.stdout).unwrap();
+        let ours: Vec<_> = trace(&path).events.into_iter().filter_map(in_one_transfer).collect();
+        // It dissects the bulk pipes only.
+        let theirs: Vec<_> = seen.lines().map(str::to_owned).collect();
+        assert_eq!(theirs, ours, "{name}");
+        compared += ours.len();
+    }
+    assert!(compared > 100, "{compared} messages compared");
+}
+
+/// Packet, type, slot, sequence number and length of a bulk message, as tshark prints them.
+fn in_one_transfer(event: ifd::trace::Event) -> Option<String> {
+    let (What::Out(bytes) | What::In(bytes)) = event.what else { return None };
+    let message = ccid::wire::Message::parse(&bytes).ok()?;
+    let (kind, slot, seq) = (message.message_type, message.slot.0, message.seq.0);
+    // Of Secure and Abort it shows the type only (Wireshark 4.0).
+    if matches!(kind, 0x69 | 0x72) {
+        return Some(format!("{}\t0x{kind:02x}\t\t\t", event.packet));
+    }
+    Some(format!("{}\t0x{kind:02x}\t{slot}\t{seq}\t{}", event.packet, message.data.len()))
+}

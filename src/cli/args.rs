@@ -165,8 +165,8 @@ pub(crate) struct RecordOptions {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-FILE is pcap or pcapng with USB packets as Linux has them (link types 189 and 220): made by scard, \
-tcpdump, Wireshark or QEMU. Lines that begin with ! tell what is wrong. Data of commands that carry a \
+FILE is pcap or pcapng with USB packets of Linux or Windows (link types 189, 220, 249), made by scard, \
+tcpdump, Wireshark, QEMU or USBPcap; usbmon's text; or a log of pcscd with messages of CCID. Lines that begin with ! tell what is wrong. Data of commands that carry a \
 PIN are not shown. --json gives an object a line, and a summary for each device.")]
 pub(crate) struct TraceOptions {
     /// The trace

@@ -2,15 +2,16 @@
 
 use super::pcap::{self, Record, Records, fill};
 use super::pcapng::{self, Blocks};
+use super::text::Lines;
 use super::usbmon::{Packet, Stage, TransferType};
-use super::{Event, TraceError, What};
+use super::{Event, TraceError, What, usbpcap};
 use crate::transport::TransferError;
 use crate::transport::descriptors::{self, CcidInterface};
 use bytes::Bytes;
 use ccid::wire::SetupPacket;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{Chain, Cursor, Read};
 use std::time::Duration;
 
 /// Control transfers of a device that have been submitted and are not complete; more are forgotten,
@@ -77,6 +78,7 @@ pub struct Events<R> {
 enum Source<R> {
     Pcap(Records<R>),
     PcapNg(Blocks<R>),
+    Text(Lines<Chain<Cursor<[u8; 4]>, R>>),
 }
 
 impl<R: Read> Source<R> {
@@ -88,7 +90,7 @@ impl<R: Read> Source<R> {
         match magic {
             pcapng::SECTION => Blocks::new(file).map(Self::PcapNg),
             magic if pcap::order(magic).is_some() => Records::new(file, magic).map(Self::Pcap),
-            _ => Err(TraceError::NotPcap),
+            magic => Lines::new(Cursor::new(magic).chain(file)).map(Self::Text),
         }
     }
 
@@ -96,6 +98,7 @@ impl<R: Read> Source<R> {
         match self {
             Self::Pcap(records) => records.next(),
             Self::PcapNg(blocks) => blocks.next(),
+            Self::Text(lines) => lines.next(),
         }
     }
 }
@@ -139,7 +142,11 @@ impl<R: Read> Events<R> {
 
     fn read(&mut self) -> Result<Option<Recorded>, TraceError> {
         while let Some(record) = self.source.next()? {
-            let packet = Packet::parse(&record)?;
+            let packet = match record.format.link_type {
+                usbpcap::LINK_TYPE => usbpcap::parse(&record)?,
+                _ => Some(Packet::parse(&record)?),
+            };
+            let Some(packet) = packet else { continue };
             let time = packet.time.saturating_sub(*self.start.get_or_insert(packet.time));
             let key = DeviceKey { bus: packet.bus, address: packet.address };
             if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(&key) {

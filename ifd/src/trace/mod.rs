@@ -2,14 +2,16 @@
 //!
 //! A [`Trace`] is what went over the four pipes of one CCID interface, in order, with the device's
 //! descriptors as they were read when it was enumerated. It comes from a pcap or pcapng file of
-//! usbmon packets: what [`record`](crate::transport::record) writes, tcpdump's, Wireshark's, or that
-//! of QEMU's `pcap` property. [`Events`] reads a file of any length piece by piece.
+//! usbmon packets (Windows: USBPcap's): what [`record`](crate::transport::record) writes, tcpdump's, Wireshark's, or that
+//! of QEMU's `pcap` property; or from text, usbmon's own or a log of libccid's. [`Events`] reads a file of any length piece by piece.
 
 mod events;
 pub mod mask;
 mod pcap;
 mod pcapng;
+mod text;
 mod usbmon;
+mod usbpcap;
 pub(crate) mod write;
 
 use crate::transport::TransferError;
@@ -69,9 +71,9 @@ pub struct Trace {
 pub enum TraceError {
     /// It cannot be read.
     Io(io::Error),
-    /// It is neither a pcap nor a pcapng file.
+    /// It is neither a pcap nor a pcapng file, nor text of a kind that is known.
     NotPcap,
-    /// Its link type is not one of usbmon's (189, 220).
+    /// Its link type is not one of USB's (189, 220, 249).
     LinkType(u32),
     /// A packet is malformed.
     Packet {
@@ -92,8 +94,8 @@ impl fmt::Display for TraceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
-            Self::NotPcap => f.write_str("neither a pcap nor a pcapng file"),
-            Self::LinkType(n) => write!(f, "link type {n} is not one of usbmon's (189, 220)"),
+            Self::NotPcap => f.write_str("neither a pcap nor a pcapng file, nor text of usbmon or a log with messages of CCID"),
+            Self::LinkType(n) => write!(f, "link type {n} is not one of USB's (189, 220, 249)"),
             Self::Packet { packet, fault } => write!(f, "packet {packet}: {fault}"),
             Self::NoReader => {
                 f.write_str("no CCID interface: was the device plugged in before the recording?")

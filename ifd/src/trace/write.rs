@@ -86,6 +86,14 @@ pub(crate) fn packet(out: &mut impl Write, packet: &Outgoing<'_>) -> io::Result<
     block(out, ENHANCED_PACKET, &body)
 }
 
+/// A packet as link type 220 has it, without a file around it.
+pub(super) fn usbmon_packet(packet: &Outgoing<'_>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PACKET_HEADER + packet.data.len());
+    header(&mut bytes, packet);
+    bytes.extend(packet.data);
+    bytes
+}
+
 /// The 64 bytes of a usbmon packet before its data.
 fn header(body: &mut Vec<u8>, packet: &Outgoing<'_>) {
     let is_in = packet.endpoint & 0x80 != 0;
