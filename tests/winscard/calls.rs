@@ -16,6 +16,22 @@ fn cancels_from_python() {
     assert_eq!(out.trim(), "ok", "{out}");
 }
 
+#[test]
+fn cancels_that_leave_commands_alone() {
+    let reader = Reader::new("default");
+    let mut command = reader.program("/usr/bin/python3");
+    let out = run(command.env("SCARD_CANCEL", "waits").arg(source("cancel_waits.py")));
+    assert_eq!(out.trim(), "ok", "{out}");
+}
+
+#[test]
+fn fork_after_usb() {
+    let mut command = Command::new("/usr/bin/python3");
+    command.env("LD_LIBRARY_PATH", folder()).env_remove("SCARD_READERS");
+    let out = run(command.arg(source("fork_usb.py")));
+    assert_eq!(out.trim(), "ok", "{out}");
+}
+
 /// Each process has a simulated reader of its own, without hands: there is one socket of a name.
 #[test]
 fn fork() {
