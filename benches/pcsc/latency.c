@@ -3,6 +3,7 @@
  * that is put in.
  *
  *   latency SOCKET [DAEMON [SAMPLES]]
+ *   latency first                          one command and no more, for the time from a program's start
  *
  * SOCKET: where the simulated reader's hands listen, or - for a reader without; DAEMON: process
  * number of pcscd, whose CPU time is shown, too; SAMPLES: of round trips, else 2000. The reader is
@@ -17,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <winscard.h>
@@ -209,6 +211,7 @@ static void contexts(int n)
 
 struct wait {
 	SCARD_READERSTATE state;
+	int begun;
 	LONG rv;
 	double ended;
 };
@@ -217,6 +220,7 @@ static void *wait_for_change(void *argument)
 {
 	struct wait *wait = argument;
 
+	__atomic_store_n(&wait->begun, 1, __ATOMIC_SEQ_CST);
 	wait->rv = SCardGetStatusChange(context, INFINITE, &wait->state, 1);
 	wait->ended = now();
 	return NULL;
@@ -246,6 +250,8 @@ static void cancels(int n)
 
 		look(&wait, SCARD_STATE_PRESENT);
 		pthread_create(&thread, NULL, wait_for_change, &wait);
+		while (!__atomic_load_n(&wait.begun, __ATOMIC_SEQ_CST))
+			pause_us(100);
 		/* It has to be waiting: pcsc-lite forgets a cancel that comes before. */
 		pause_us(20000);
 		began = now();
@@ -283,6 +289,61 @@ static void insertions(int n)
 	free(times);
 }
 
+/* The program's own; a daemon's is beside it. */
+static void memory(void)
+{
+	char line[256];
+	FILE *status = fopen("/proc/self/status", "r");
+
+	while (status && fgets(line, sizeof line, status))
+		if (strncmp(line, "VmRSS:", 6) == 0)
+			printf("%-44s %19ld\n", "resident memory of the program, KiB", strtol(line + 6, NULL, 10));
+	if (status)
+		fclose(status);
+}
+
+/* What a program does that is started for one command. */
+static int first(void)
+{
+	static const BYTE command[] = { 0x00, 0x10, 0x00, 0x00, 0x01, 0xAB };
+	BYTE answer[MAX_BUFFER_SIZE];
+	DWORD length = sizeof answer, protocol;
+	SCARDHANDLE card;
+
+	check("SCardEstablishContext", SCardEstablishContext(SCARD_SCOPE_SYSTEM, NULL, NULL, &context));
+	find_reader();
+	check("SCardConnect", SCardConnect(context, reader, SCARD_SHARE_SHARED,
+					   SCARD_PROTOCOL_T0 | SCARD_PROTOCOL_T1, &card, &protocol));
+	check("SCardTransmit", SCardTransmit(card, protocol == SCARD_PROTOCOL_T0 ? SCARD_PCI_T0 : SCARD_PCI_T1,
+					     command, sizeof command, NULL, answer, &length));
+	/* What it does at its end is not part of it. */
+	_exit(0);
+}
+
+static void first_commands(int n)
+{
+	double *times = calloc(n, sizeof *times);
+
+	/* Without a daemon each has a reader of its own: this program's is its own. */
+	setenv("SCARD_READERS", "sim:default", 1);
+	for (int i = 0; i < n; i++) {
+		int status;
+		double began = now();
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			execl("/proc/self/exe", "latency", "first", (char *)NULL);
+			_exit(127);
+		}
+		waitpid(pid, &status, 0);
+		times[i] = now() - began;
+		if (status != 0)
+			fail("a program for one command", status);
+	}
+	print("program started to first answer", times, n);
+	free(times);
+}
+
 int main(int argc, char **argv)
 {
 	const char *daemon = argc > 2 ? argv[2] : NULL;
@@ -292,6 +353,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: latency SOCKET [DAEMON [SAMPLES]]\n");
 		return 2;
 	}
+	if (strcmp(argv[1], "first") == 0)
+		return first();
 	check("SCardEstablishContext", SCardEstablishContext(SCARD_SCOPE_SYSTEM, NULL, NULL, &context));
 	find_reader();
 	printf("%-44s %8s %10s %10s %10s\n", "us", "samples", "p50", "p99", "max");
@@ -303,7 +366,9 @@ int main(int argc, char **argv)
 		cancels(200);
 		open_hands(argv[1]);
 		insertions(100);
+		first_commands(50);
 	}
+	memory();
 	SCardReleaseContext(context);
 	return 0;
 }
