@@ -3,6 +3,7 @@
 Prints JSON. Knows nothing of drivers, so that what it sees of two of them can be compared.
 """
 import json
+import re
 import sys
 
 from smartcard import scard as pcsc
@@ -99,6 +100,17 @@ def main(what, *arguments):
     elif what == "until":
         reader, word = arguments
         print(json.dumps(client.until(reader, word)))
+    elif what == "verify":
+        # A PIN at the keys of the reader, by a feature's tag; within so many seconds.
+        reader, tag, seconds = arguments
+        _, card, _ = client.connect(reader)
+        features = text(ok(pcsc.SCardControl(card, FEATURES, []), "features"))
+        records = dict(re.findall("(..)04(.{8})", features))
+        command = bytes([0x00, 0x20, 0x00, 0x81])
+        block = [int(seconds), 0, 0x82, 0, 0, 8, 4, 2, 1, 9, 4, 0, 0, 0, 0, *len(command).to_bytes(4, "little"), *command]
+        print("begun", flush=True)
+        code, answer = pcsc.SCardControl(card, int(records[tag], 16), block)
+        print(json.dumps(text(answer) if code == pcsc.SCARD_S_SUCCESS else f"{code & 0xFFFFFFFF:08X}"))
     elif what == "transmit":
         # One command, whatever comes of it, and how long that took.
         import time
