@@ -29,6 +29,7 @@ use log::{debug, info, warn};
 use abort::Aborting;
 use card::Card;
 pub(crate) use presence::Presence;
+use restore::Restore;
 use work::{Effect, Flight, Purpose, Work};
 
 #[derive(Debug)]
@@ -51,13 +52,13 @@ pub(crate) enum State {
     },
     /// Out of step; waits until the transfers are recovered.
     Lost {
-        restore: bool,
+        restore: Option<Restore>,
     },
     /// GetSlotStatus after a recovery, or the Abort that the reader waits for.
     Resync {
         flight: Flight,
         tries: u8,
-        restore: bool,
+        restore: Option<Restore>,
     },
 }
 
