@@ -20,7 +20,8 @@ fn cancels_from_python() {
 fn cancels_that_leave_commands_alone() {
     let reader = Reader::new("default");
     let mut command = reader.program("/usr/bin/python3");
-    let out = run(command.env("SCARD_CANCEL", "waits").arg(source("cancel_waits.py")));
+    command.env("SCARD_CANCEL", "waits").arg(source("cancel_waits.py")).arg(&reader.socket);
+    let out = run(&mut command);
     assert_eq!(out.trim(), "ok", "{out}");
 }
 
