@@ -498,3 +498,18 @@ fn the_library_is_installed_beside_others() {
     assert!(everybodys.err.contains("every program looks into"), "{}", everybodys.err);
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// In a log nothing is masked; the second part of the command does not look like one with a PIN.
+#[test]
+fn the_pin_in_a_log_of_libccids_is_not_shown() {
+    let path = temporary("pcscd.log");
+    let log = "00000089 -> 000000 6F 09 00 00 00 00 01 00 01 00 00 20 00 81 00 00 06 31 32\n\
+               00000089 <- 000000 80 00 00 00 00 00 01 00 00 10\n\
+               00000089 -> 000000 6F 04 00 00 00 00 02 00 02 00 33 34 35 36\n\
+               00000089 <- 000000 80 02 00 00 00 00 02 00 00 00 90 00\n";
+    std::fs::write(&path, log).unwrap();
+    let shown = run(&["trace", path.to_str().unwrap()]).with_status(0).out;
+    assert!(shown.contains("VERIFY P1 00 P2 81") && shown.contains("90 00: success"), "{shown}");
+    assert!(!shown.contains("31 32") && !shown.contains("33 34"), "{shown}");
+    std::fs::remove_file(path).unwrap();
+}

@@ -119,10 +119,13 @@ impl Conversation {
                 self.left_open(slot, &mut line);
             }
             let mut ins = None;
-            if let Ok(Command::XfrBlock { data, .. }) = Command::parse(&message) {
+            if let Ok(Command::XfrBlock { data, level_parameter, .. }) = Command::parse(&message) {
                 let blocks = self.by_host();
                 let known = self.blocks.entry(slot).or_default();
-                (line.meaning, ins) = payload::command(data, blocks, known);
+                // Otherwise it goes on with what has begun.
+                if level_parameter.0 <= 1 {
+                    (line.meaning, ins) = payload::command(data, blocks, known);
+                }
             }
             if self.open.len() < MAX_OPEN {
                 let (packet, time) = (event.packet, event.time);

@@ -11,6 +11,7 @@ use crate::cli::out::Out;
 use ccid::reassembly::Reassembler;
 use ccid::wire::{ClassRequest, MAX_DATA_LEN, SetupPacket};
 use conversation::{Conversation, Line};
+use ifd::trace::mask::Masker;
 use ifd::trace::{DeviceKey, Events, Recorded, What};
 use ifd::transport::descriptors::CcidInterface;
 use serde_json::json;
@@ -26,6 +27,8 @@ const USUAL_PACKET: usize = 64;
 struct Known {
     interface: Option<CcidInterface>,
     reassembler: Reassembler,
+    /// For recordings in which PINs are not masked.
+    masker: Masker,
     conversation: Conversation,
 }
 
@@ -77,7 +80,11 @@ pub(crate) fn run(options: &TraceOptions, interrupt: &Interrupt, out: &mut Out) 
 impl Known {
     fn new(interface: Option<CcidInterface>) -> Self {
         let conversation = Conversation::new(interface.as_ref());
-        Self { interface, reassembler: Reassembler::new(MAX_DATA_LEN), conversation }
+        let masker = match &interface {
+            Some(interface) => Masker::new(&interface.info.class),
+            None => Masker::for_iccd(),
+        };
+        Self { interface, reassembler: Reassembler::new(MAX_DATA_LEN), masker, conversation }
     }
 
     fn lines(&mut self, recorded: &Recorded) -> Vec<Line> {
@@ -91,7 +98,10 @@ impl Known {
             _ if recorded.cut => {
                 vec![line(false, "only part of its data was recorded".to_owned())]
             }
-            What::Out(bytes) => self.conversation.sent(event, bytes),
+            What::Out(bytes) => match self.masker.message(bytes) {
+                Some(masked) => self.conversation.sent(event, &masked),
+                None => self.conversation.sent(event, bytes),
+            },
             What::In(bytes) => {
                 let packet =
                     self.interface.as_ref().map_or(USUAL_PACKET, |i| i.info.bulk_in_packet);
