@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Atr(AtrOptions),
     /// Sends command APDUs to a card
     Apdu(ApduOptions),
+    /// Ends what a reader is doing under pcscd: the command that hangs fails, the card is reset
+    Cancel(CancelOptions),
     /// Explains the class descriptor of every reader, and what follows from it
     Descriptor(DescriptorOptions),
     /// Shows what this can do: waits for a card, talks to it, cancels a command that never ends
@@ -72,6 +74,14 @@ pub(crate) enum Command {
     /// Takes away what `install` has put there; what was there before is used again
     #[command(subcommand)]
     Uninstall(Install),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CancelOptions {
+    /// The reader, by its name in pcscd or a part of it. pcscd has to use this project's driver
+    /// (`scard install bundle`); PCSCLITE_CSOCK_NAME says where it listens, if not at the usual place
+    #[arg(long, value_name = "READER", required = true)]
+    pub(crate) pcscd: String,
 }
 
 #[derive(Subcommand, Debug)]

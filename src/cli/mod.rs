@@ -3,6 +3,8 @@
 mod apdu;
 mod args;
 mod atr;
+#[cfg(unix)]
+mod cancel;
 mod demo;
 mod descriptor;
 mod explain;
@@ -13,6 +15,8 @@ mod install;
 mod interrupt;
 mod list;
 mod out;
+#[cfg(unix)]
+mod pcscd;
 mod record;
 mod session;
 mod simulate;
@@ -62,6 +66,10 @@ fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
         Command::Watch => watch::run(&readers, &interrupt, out),
         Command::Atr(options) => atr::run(&readers, &interrupt, options, out),
         Command::Apdu(options) => apdu::run(&readers, &interrupt, options, out),
+        #[cfg(unix)]
+        Command::Cancel(options) => cancel::run(options, out),
+        #[cfg(not(unix))]
+        Command::Cancel(_) => Err(failure::Failure::usage("pcscd does not run on this system")),
         Command::Descriptor(options) => descriptor::run(&readers, &interrupt, options, out),
         Command::Demo(options) => demo::run(&readers, &interrupt, options, out),
         Command::Record(options) => record::run(options, out),

@@ -135,3 +135,51 @@ fn pcscd_ends_while_a_command_hangs() {
         assert_ne!(hangs.returned().code, 0);
     }
 }
+
+/// The command was built with this test.
+fn scard() -> std::path::PathBuf {
+    let folder = std::env::current_exe().unwrap();
+    let scard = folder.parent().and_then(std::path::Path::parent).unwrap().join("scard");
+    assert!(scard.exists(), "{} is missing: cargo build", scard.display());
+    scard
+}
+
+#[test]
+fn the_command_cancels() {
+    let pcscd = Pcscd::start(&[("Simulated", "sim:default"), ("Other", "sim:t0-tpdu")]);
+    let mut hangs = pcscd.puppet();
+    let mut hands = pcscd.hands("Simulated");
+    hangs.connect("Simulated 00 00");
+    hangs.begin(&NEVER);
+    hands.until_seen("> XfrBlock");
+    let run = |reader: &str| {
+        let out = pcscd.program(scard()).args(["cancel", "--pcscd", reader]).output().unwrap();
+        (
+            out.status.code(),
+            String::from_utf8_lossy(&out.stdout).into_owned()
+                + &String::from_utf8_lossy(&out.stderr),
+        )
+    };
+    let (status, said) = run("no such");
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.contains("Simulated 00 00") && said.contains("Other"), "{said}");
+    let (status, said) = run("0");
+    assert_eq!(status, Some(2), "in several names: {said}");
+    let (status, said) = run("simul");
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(hangs.returned().code, NOT_TRANSACTED);
+    assert_eq!(hangs.transmit("0012000404"), "000102039000");
+}
+
+#[test]
+fn the_command_says_that_pcscd_is_not_there() {
+    let nowhere = std::env::temp_dir().join("scard-no-pcscd");
+    let out = std::process::Command::new(scard())
+        .args(["cancel", "--pcscd", "any"])
+        .env("PCSCLITE_CSOCK_NAME", &nowhere)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("scard-no-pcscd") && said.contains("running"), "{said}");
+}

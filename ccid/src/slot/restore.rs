@@ -14,7 +14,7 @@ use log::info;
 
 /// What comes after the power-up that follows an aborted command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Restore {
+pub(crate) struct Restore {
     /// The protocol that was in use.
     pub(super) protocol: Option<Protocol>,
     /// The aborted command itself was not answered: see whether the next one is.
