@@ -41,6 +41,8 @@ fn cancel_does_not_block_while_other_threads_use_the_context() {
     let names = a.list_readers_owned().unwrap();
     let card = connect(&a, &names[0], ShareMode::Shared).unwrap();
     let wait = waiting(&a, None, one(&names[2], State::EMPTY));
+    // A cancel that comes before it is not remembered.
+    outstanding(&a, 1);
     let transmit = run(move || (card.transmit_owned(&NEVER, None), card));
     until("the reader is at it", || busy(&bench, 0));
     let done = Arc::new(AtomicBool::new(false));
