@@ -202,11 +202,18 @@ fn an_answer_that_beats_the_abort_is_delivered() {
     script.quiet();
 }
 
-/// ABORT stalls, PC_to_RDR_Abort is refused, the command is never answered: up to the exchange that
-/// shows whether the reader is back in step.
-fn refused_abort(script: &mut Script, id: ccid::operation::OperationId) -> Seq {
+/// QEMU's reader: ABORT stalls, PC_to_RDR_Abort is refused, the command is never answered.
+#[test]
+fn a_refused_abort_ends_by_recovery() {
+    let mut script = Script::powered(class(1, TPDU, 271));
+    let (id, _) = script.exchange();
+    let (queued, _) = (script.start(Operation::Status), ());
     script.reader.cancel(id, script.now);
-    refuse_abort(script);
+    let abort = script.abort_sent();
+    let refused = Status::failed(IccStatus::PresentActive, SlotError::CmdNotSupported);
+    script.status(SLOT, abort, refused);
+    script.quiet();
+    assert_eq!(script.timeout(), Duration::from_secs(1));
     assert_eq!(script.event(), Some(Event::CardLost { slot: SLOT, reset_follows: true }));
     assert_eq!(script.completed(), Err(Error::Cancelled));
     assert_eq!(script.reader.poll_transmit(), Some(Transmit::Recover));
@@ -219,27 +226,6 @@ fn refused_abort(script: &mut Script, id: ccid::operation::OperationId) -> Seq {
     let (_, on) = script.sent(Command::IccPowerOn { power_select: PowerSelect::Automatic });
     script.data(on, &ATR);
     assert!(matches!(script.event(), Some(Event::CardReset { result: Ok(_), .. })));
-    let level_parameter = LevelParameter::WHOLE;
-    let data = &[0x00, 0xC0, 0x00, 0x00, 0x00];
-    script.sent(Command::XfrBlock { bwi: 0, level_parameter, data }).1
-}
-
-/// The Abort that is under way is refused, and nothing more comes.
-fn refuse_abort(script: &mut Script) {
-    let abort = script.abort_sent();
-    let refused = Status::failed(IccStatus::PresentActive, SlotError::CmdNotSupported);
-    script.status(SLOT, abort, refused);
-    script.quiet();
-    assert_eq!(script.timeout(), Duration::from_secs(1));
-}
-
-#[test]
-fn a_refused_abort_ends_by_recovery() {
-    let mut script = Script::powered(class(1, TPDU, 271));
-    let (id, _) = script.exchange();
-    let queued = script.start(Operation::Status);
-    let probe = refused_abort(&mut script, id);
-    script.data(probe, &[0x6D, 0x00]);
     // What waited gets its turn.
     let (_, seq) = script.sent(Command::GetSlotStatus);
     script.status(SLOT, seq, Status::success(IccStatus::PresentActive));
@@ -251,21 +237,6 @@ fn a_refused_abort_ends_by_recovery() {
             result: Ok(Output::Status(IccStatus::PresentActive))
         })
     );
-}
-
-/// QEMU's reader gives each answer the bSeq of the exchange before from then on.
-#[test]
-fn a_reader_that_is_one_behind_after_a_refused_abort_is_given_up() {
-    let mut script = Script::powered(class(1, TPDU, 271));
-    let (id, aborted) = script.exchange();
-    script.start(Operation::Status);
-    refused_abort(&mut script, id);
-    script.data(aborted, &[0x6D, 0x00]);
-    script.quiet();
-    assert_eq!(script.timeout(), Duration::from_secs(1));
-    refuse_abort(&mut script);
-    assert_eq!(script.completed(), Err(Error::Unresponsive));
-    assert_eq!(script.event(), Some(Event::Unresponsive));
 }
 
 #[test]

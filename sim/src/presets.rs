@@ -163,8 +163,6 @@ const PRESETS: &[Preset] = presets! {
         aborts(AbortBehaviour::DropsHeldAbort);
     "abort-stall", "the ABORT request stalls, Abort is not supported (QEMU)",
         aborts(AbortBehaviour::StallsRequest);
-    "one-behind", "abort-stall, and each answer has the bSeq of the exchange before after that (QEMU)",
-        aborts(AbortBehaviour::StallsAndOwes);
     "abort-not-supported", "the ABORT request is accepted, Abort is not supported (osmo)",
         aborts(AbortBehaviour::NotSupported);
     "abort-not-aborted", "Abort fails with CMD_NOT_ABORTED, C0h",

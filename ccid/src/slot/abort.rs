@@ -287,7 +287,7 @@ impl SlotMachine {
     fn card_was_used(&mut self, work: &Work, probe: bool, shared: &mut Shared) -> Option<Restore> {
         match (&work.purpose, &self.card) {
             (Purpose::Operation(_), Card::On { protocol, .. }) => {
-                let restore = Restore { protocol: *protocol, probe, last: false };
+                let restore = Restore { protocol: *protocol, probe };
                 self.lose_card(true, shared);
                 Some(restore)
             }
@@ -300,16 +300,10 @@ impl SlotMachine {
     /// The Abort sequence did not end in time.
     pub(super) fn abort_failed(&mut self, aborting: Aborting, shared: &mut Shared, now: Instant) {
         warn!("{} could not be aborted: getting back in step", aborting.sent);
-        let Aborting { work, answer, sent, flight, .. } = aborting;
+        let Aborting { work, answer, sent, .. } = aborting;
         let ended = work
             .map(|(work, reason)| (work, answer.unwrap_or_else(|| Err(error_of(reason, sent)))));
-        // The reader may take its answer for that to the next exchange: QEMU's does, until it is
-        // reset.
-        let owed = flight.is_some() && matches!(sent.message_type, 0x69 | 0x6F);
-        let restore =
-            ended.and_then(|(work, result)| self.finish_lost(work, result, owed, shared, now));
-        self.state = State::Lost { restore };
-        shared.request_recovery();
+        self.lose_step(ended, shared, now);
     }
 
     /// Host and reader disagree on what is on the wire: the work ends, the transfers are to be
@@ -321,37 +315,27 @@ impl SlotMachine {
         now: Instant,
     ) {
         let restore =
-            ended.and_then(|(work, result)| self.finish_lost(work, result, false, shared, now));
+            ended.is_some_and(|(work, result)| self.finish_lost(work, result, shared, now));
         self.state = State::Lost { restore };
         shared.request_recovery();
     }
 
-    /// Ends work whose reader is out of step; tells how the card is to be brought back, if it is.
-    /// `owed`: an answer may still come in the place of another.
+    /// Ends work whose reader is out of step; true if the card is to be brought back.
     pub(super) fn finish_lost(
         &mut self,
         work: Work,
         result: Result<Output, Error>,
-        owed: bool,
         shared: &mut Shared,
         now: Instant,
-    ) -> Option<Restore> {
+    ) -> bool {
+        // The protocol is not kept: after so much trouble the user connects anew.
+        let restore = result.is_err() && self.card_was_used(&work, false, shared).is_some();
         if let Purpose::Resynch(resynch) = work.purpose {
             self.resynch_failed(resynch, shared);
-            return Some(Restore { protocol: None, probe: false, last: false });
+            return true;
         }
-        if let Purpose::Probe(Restore { last: true, .. }) = work.purpose {
-            warn!("{}: it does not get back in step", self.slot);
-            shared.give_up();
-        }
-        let used = if result.is_err() { self.card_was_used(&work, owed, shared) } else { None };
         self.finish(work.purpose, work.effect, result, shared, now);
-        // Without an answer owed the protocol is not kept: after so much trouble the user connects
-        // anew.
-        used.map(|restore| match owed {
-            true => Restore { last: true, ..restore },
-            false => Restore { protocol: None, probe: false, last: false },
-        })
+        restore
     }
 
     /// A transfer failed: an answer may have been lost.
@@ -382,13 +366,7 @@ impl SlotMachine {
         }
     }
 
-    pub(super) fn resync(
-        &mut self,
-        tries: u8,
-        restore: Option<Restore>,
-        shared: &mut Shared,
-        now: Instant,
-    ) {
+    pub(super) fn resync(&mut self, tries: u8, restore: bool, shared: &mut Shared, now: Instant) {
         if tries > RESYNC_TRIES {
             return shared.give_up();
         }
@@ -411,7 +389,7 @@ impl SlotMachine {
     pub(super) fn abort_anew(
         &mut self,
         tries: u8,
-        restore: Option<Restore>,
+        restore: bool,
         shared: &mut Shared,
         now: Instant,
     ) {
@@ -432,7 +410,7 @@ impl SlotMachine {
     pub(super) fn resynchronised(
         &mut self,
         status: Option<Status>,
-        restore: Option<Restore>,
+        restore: bool,
         shared: &mut Shared,
         now: Instant,
     ) {
@@ -440,8 +418,8 @@ impl SlotMachine {
         if let Some(status) = status {
             self.see(status.icc, shared);
         }
-        if let Some(restore) = restore.filter(|_| self.presence != Presence::Absent) {
-            self.restore(restore, shared, now);
+        if restore && self.presence != Presence::Absent {
+            self.restore(Restore { protocol: None, probe: false }, shared, now);
         }
     }
 }

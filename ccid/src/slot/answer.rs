@@ -101,7 +101,7 @@ impl SlotMachine {
                 if !uses_card && !work.cancelled =>
             {
                 let error = Err(Error::Failed { sent, error });
-                let restore = self.finish_lost(work, error, false, shared, now);
+                let restore = self.finish_lost(work, error, shared, now);
                 return self.abort_anew(1, restore, shared, now);
             }
             Some(SlotError::CmdAborted) if uses_card => {

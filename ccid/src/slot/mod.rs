@@ -29,7 +29,6 @@ use log::{debug, info, warn};
 use abort::Aborting;
 use card::Card;
 pub(crate) use presence::Presence;
-use restore::Restore;
 use work::{Effect, Flight, Purpose, Work};
 
 #[derive(Debug)]
@@ -52,13 +51,13 @@ pub(crate) enum State {
     },
     /// Out of step; waits until the transfers are recovered.
     Lost {
-        restore: Option<Restore>,
+        restore: bool,
     },
     /// GetSlotStatus after a recovery, or the Abort that the reader waits for.
     Resync {
         flight: Flight,
         tries: u8,
-        restore: Option<Restore>,
+        restore: bool,
     },
 }
 

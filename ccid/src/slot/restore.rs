@@ -19,8 +19,6 @@ pub(crate) struct Restore {
     pub(super) protocol: Option<Protocol>,
     /// The aborted command itself was not answered: see whether the next one is.
     pub(super) probe: bool,
-    /// Reader and host were out of step: if the next one is not answered either, they are for good.
-    pub(super) last: bool,
 }
 
 /// GET RESPONSE, when there is nothing to get: no card does anything about it.

@@ -87,7 +87,7 @@ impl SlotMachine {
         let Ok(machine) = T1Exchange::resynchronise(&self.setting(shared)) else {
             return false;
         };
-        let restore = Restore { protocol, probe: false, last: false };
+        let restore = Restore { protocol, probe: false };
         let ended = Some(Ended { id, sent, reason });
         let purpose = Purpose::Resynch(Resynch { ended, restore });
         let limit = now + RESYNCH_TIME;

@@ -16,11 +16,7 @@ impl AbortBehaviour {
     const fn ignores_the_pair(self) -> bool {
         matches!(
             self,
-            Self::StallsRequest
-                | Self::StallsAndOwes
-                | Self::NotSupported
-                | Self::NotAborted(_)
-                | Self::Ignored
+            Self::StallsRequest | Self::NotSupported | Self::NotAborted(_) | Self::Ignored
         )
     }
 
@@ -47,7 +43,7 @@ impl Reader {
             self.violation(Some((slot, seq)), Rule::UnknownSlot);
             return ControlReply::Stall;
         };
-        if matches!(behaviour, AbortBehaviour::StallsRequest | AbortBehaviour::StallsAndOwes) {
+        if behaviour == AbortBehaviour::StallsRequest {
             return ControlReply::Stall;
         }
         if behaviour.ignores_the_pair() {
@@ -81,9 +77,9 @@ impl Reader {
     pub(super) fn abort_message(&mut self, slot: Slot, seq: Seq) {
         let stage = self.slot(slot).map(|state| state.abort).unwrap_or_default();
         let error = match self.config.abort {
-            AbortBehaviour::StallsRequest
-            | AbortBehaviour::StallsAndOwes
-            | AbortBehaviour::NotSupported => SlotError::CmdNotSupported,
+            AbortBehaviour::StallsRequest | AbortBehaviour::NotSupported => {
+                SlotError::CmdNotSupported
+            }
             AbortBehaviour::NotAborted(code) => SlotError::from(code),
             AbortBehaviour::Ignored => return,
             _ => match stage {

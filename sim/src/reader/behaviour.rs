@@ -15,10 +15,6 @@ pub enum AbortBehaviour {
     DropsHeldAbort,
     /// The class request stalls, PC_to_RDR_Abort fails as not supported, the command goes on.
     StallsRequest,
-    /// The same, but the next command to the slot displaces the one that goes on, whose answer stays
-    /// owed: from then on each answer to PC_to_RDR_XfrBlock has the sequence number of the one
-    /// before, until the reader is reset (QEMU).
-    StallsAndOwes,
     /// The class request is accepted, PC_to_RDR_Abort fails as not supported, the command goes on.
     NotSupported,
     /// The class request is accepted, PC_to_RDR_Abort fails with this bError (readers use C0h,

@@ -378,7 +378,6 @@ impl Device for Reader {
         for slot in &mut self.slots {
             slot.power_off();
             slot.running = None;
-            slot.owed.clear();
             slot.abort = slot::AbortStage::None;
             slot.settings = slot::Settings::default();
             // What is there is news to a host that has just come.

@@ -58,7 +58,6 @@ impl Reader {
     /// Why a slot takes no command now, and the host's mistake in sending one.
     fn refusal(&mut self, slot: Slot) -> Option<(SlotError, Rule)> {
         let forgets = self.config.abort == AbortBehaviour::DropsHeldAbort;
-        let owes = self.config.abort == AbortBehaviour::StallsAndOwes;
         let Some(state) = self.slot(slot) else {
             return Some((SlotError::BadSlot, Rule::UnknownSlot));
         };
@@ -66,11 +65,6 @@ impl Reader {
             AbortStage::Held(_) if forgets => state.abort = AbortStage::None,
             AbortStage::None => {}
             _ => return Some((SlotError::CmdAborted, Rule::CommandWhileAborting)),
-        }
-        if owes {
-            if let Some(displaced) = state.running.take() {
-                state.owed.push_back(displaced.seq);
-            }
         }
         if state.running.is_some() {
             return Some((SlotError::CmdSlotBusy, Rule::SlotBusy));
@@ -80,11 +74,7 @@ impl Reader {
         full.then_some((SlotError::CmdSlotBusy, Rule::TooManyBusySlots))
     }
 
-    fn begin(&mut self, slot: Slot, mut seq: Seq, answered_by: u8, command: &Command<'_>) {
-        if let (Command::XfrBlock { .. }, Some(state)) = (command, self.slot(slot)) {
-            state.owed.push_back(seq);
-            seq = state.owed.pop_front().unwrap_or(seq);
-        }
+    fn begin(&mut self, slot: Slot, seq: Seq, answered_by: u8, command: &Command<'_>) {
         match self.execute(slot, seq, command) {
             Outcome::Answer(answer) => self.answer(slot, seq, answered_by, answer),
             Outcome::Running(work) => {

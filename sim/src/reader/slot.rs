@@ -9,7 +9,6 @@ use crate::card::{Card, Pace, Protocol, Reaction};
 use bytes::Bytes;
 use ccid::wire::{ClockStatus, IccStatus, SlotError, Status};
 use ccid::{Instant, Seq};
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A slot.
@@ -17,8 +16,6 @@ use std::time::Duration;
 pub(super) struct SlotState {
     pub(super) contents: Contents,
     pub(super) running: Option<Running>,
-    /// Answers that are owed, by bSeq ([`StallsAndOwes`](super::AbortBehaviour::StallsAndOwes)).
-    pub(super) owed: VecDeque<Seq>,
     pub(super) abort: AbortStage,
     pub(super) chain: Chain,
     /// Card movement that NotifySlotChange has not told yet.
