@@ -499,6 +499,84 @@ fn the_library_is_installed_beside_others() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// ACS's driver writes packets of 64 bytes as transfers of their own, and as lines of their own.
+#[test]
+fn a_message_that_was_sent_in_packets_is_one() {
+    let path = temporary("acsccid.log");
+    let data: String = (0..70).map(|n| format!(" {n:02X}")).collect();
+    let (first, rest) = data.split_at(3 * 49);
+    let log = format!(
+        "00000089 -> 000000 6F 4B 00 00 00 00 01 00 00 00 00 10 00 00 46{first}\n\
+         00000089 -> 000000{rest}\n\
+         00000089 <- 000000 80 02 00 00 00 00 01 00 00 00 90 00\n"
+    );
+    std::fs::write(&path, log).unwrap();
+    let shown = run(&["trace", path.to_str().unwrap()]).with_status(0).out;
+    assert!(shown.contains("0 unanswered, 0 anomalies"), "{shown}");
+    assert_eq!(shown.matches("->").count(), 1, "{shown}");
+    std::fs::remove_file(path).unwrap();
+}
+
+/// What scdaemon says where it drives the reader itself.
+#[test]
+fn a_log_of_scdaemons_is_a_conversation() {
+    let path = temporary("scdaemon.log");
+    let lines = [
+        "PC_to_RDR_XfrBlock:",
+        "  dwLength ..........: 11",
+        "  bSlot .............: 0",
+        "  bSeq ..............: 9",
+        "  bBWI ..............: 0x04",
+        "  wLevelParameter ...: 0x0000",
+        "  [0010]  00 40 07 00 A4 04",
+        "  [0016]  00 02 3F 00 DA",
+        "RDR_to_PC_DataBlock:",
+        "  dwLength ..........: 6",
+        "  bSlot .............: 0",
+        "  bSeq ..............: 9",
+        "  bStatus ...........: 0",
+        "  [0010]  00 40 02 90 00",
+        "  [0015]  D2",
+    ];
+    let with = |line| format!("2026-11-22 17:00:00 scdaemon[7] DBG: ccid-driver: {line}\n");
+    std::fs::write(&path, lines.map(with).concat()).unwrap();
+    let shown = run(&["trace", path.to_str().unwrap()]).with_status(0).out;
+    for part in
+        ["XfrBlock slot 0 seq 9", "SELECT P1 04 P2 00", "T=1 I-block N(S) 1", "90 00: success"]
+    {
+        assert!(shown.contains(part), "{part:?} in\n{shown}");
+    }
+    assert!(shown.contains("0 unanswered, 0 anomalies"), "{shown}");
+    std::fs::remove_file(path).unwrap();
+}
+
+const FIXTURE: &str = "fixtures/sim-apdu.pcapng";
+
+/// As `tests/record.rs` has it: SELECT, then PINs wrong and right.
+#[test]
+fn a_trace_stands_in_for_the_reader() {
+    let (wrong, right) = ("002000810430303030", "0020008106313233343536");
+    let select = &SELECT[..SELECT.len() - 2];
+    for more in [&[][..], &["--real-time"]] {
+        let words = [&["apdu", "--trace", FIXTURE, SELECT, wrong, right], more].concat();
+        let answers = run(&words).with_status(0).out;
+        assert!(answers.contains("63 C2") && answers.contains("90 00"), "{answers}");
+    }
+    let listed = run(&["list", "--trace", FIXTURE]).with_status(0).out;
+    assert!(listed.contains("Simulated Reader"), "{listed}");
+    // Another command than that of the recording is told with both.
+    let ended = run(&["apdu", "--trace", FIXTURE, select, wrong]).with_status(1);
+    assert!(ended.err.contains("not as in the trace: packet"), "{}", ended.err);
+    assert!(ended.err.contains("--lenient"), "{}", ended.err);
+    // Leniently, what is not wanted is passed over.
+    let some = ["apdu", "--trace", FIXTURE, "--lenient", SELECT, "0012003400"];
+    let answers = run(&some).with_status(0).out;
+    assert!(answers.contains("30 31 32 33 90 00"), "{answers}");
+    run(&["list", "--lenient"]).with_status(2);
+    run(&["list", "--trace", "/nowhere/at/all"]).with_status(2);
+    run(&["list", "--trace", "Cargo.toml"]).with_status(2);
+}
+
 /// In a log nothing is masked; the second part of the command does not look like one with a PIN.
 #[test]
 fn the_pin_in_a_log_of_libccids_is_not_shown() {

@@ -4,20 +4,28 @@
 //! |---|---|
 //! | `sim:NAME` | the simulated reader of that name ([`Hands::of`]) |
 //! | `sim:NAME@PATH` | the same; a socket at PATH takes what its user does ([`sim::control`]) |
-//! | `trace:FILE` | a recorded trace, replayed in real time ([`replay`](crate::transport::replay)) |
+//! | `trace:FILE` | a recorded trace, strictly and with the recording's timing ([`replay`](crate::transport::replay)) |
+//! | `trace:FILE?lenient` | the same, for what another driver recorded ([`Replay::lenient`]) |
+//! | `trace:FILE?fast` | without its timing: what the reader took minutes for takes no time |
+//! | `trace:FILE?lenient&fast` | both |
+//!
+//! What stands behind the last `?` of a trace's name are options: a file with one in its own name
+//! is named with another behind it.
 
 use crate::Clock;
 use crate::trace::{Trace, TraceError};
 use crate::transport::Transport;
-use crate::transport::replay::Replay;
+use crate::transport::replay::{Replay, Report};
 use crate::transport::sim::{OpenError, SimTransport};
 use sim::hands::{Hardware, NoDevice};
 use sim::vpcd::Vpcd;
 use sim::{Hands, Port};
 use std::fmt;
 use std::fs::File;
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// Why there is no reader of that name.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub enum NameError {
     File(PathBuf, std::io::Error),
     /// It holds no trace that can be replayed.
     Trace(PathBuf, TraceError),
+    /// A trace has no option of this name.
+    Manner(String),
 }
 
 impl fmt::Display for NameError {
@@ -43,11 +53,38 @@ impl fmt::Display for NameError {
             Self::Simulated(error) => write!(f, "simulated reader: {error}"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Trace(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Manner(word) => {
+                write!(f, "options of a trace are lenient and fast, not {word:?}")
+            }
         }
     }
 }
 
 impl std::error::Error for NameError {}
+
+/// How a trace is replayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Manner {
+    /// As one that another driver recorded ([`Replay::lenient`]).
+    pub lenient: bool,
+    /// In [virtual time](Clock::virtual_time) instead of with the recording's timing.
+    pub fast: bool,
+}
+
+impl Manner {
+    /// By the words behind the `?`, `&` between them.
+    fn parse(words: &str) -> Result<Self, NameError> {
+        let mut manner = Self::default();
+        for word in words.split('&').filter(|word| !word.is_empty()) {
+            match word {
+                "lenient" => manner.lenient = true,
+                "fast" => manner.fast = true,
+                other => return Err(NameError::Manner(other.to_owned())),
+            }
+        }
+        Ok(manner)
+    }
+}
 
 /// A reader that has been found by its name. It is there for as long as this lives.
 #[derive(Debug)]
@@ -55,7 +92,7 @@ pub struct Named(Source);
 
 enum Source {
     Simulated { port: Port<Box<dyn Hardware>>, address: Option<SocketAddr>, _user: User },
-    Trace(PathBuf),
+    Trace { path: PathBuf, manner: Manner, report: Mutex<Option<Report>> },
 }
 
 /// Who handles a simulated device, and is let go with it.
@@ -73,7 +110,9 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Simulated { .. } => f.write_str("Simulated"),
-            Self::Trace(path) => f.debug_tuple("Trace").field(path).finish(),
+            Self::Trace { path, manner, .. } => {
+                f.debug_tuple("Trace").field(path).field(manner).finish()
+            }
         }
     }
 }
@@ -87,8 +126,26 @@ impl Named {
     pub fn find(name: &str) -> Result<Option<Self>, NameError> {
         match (name.strip_prefix("sim:"), name.strip_prefix("trace:")) {
             (Some(name), _) => Self::simulated(name).map(Some),
-            (_, Some(path)) => Ok(Some(Self(Source::Trace(path.into())))),
+            (_, Some(name)) => {
+                let (path, words) = name.rsplit_once('?').unwrap_or((name, ""));
+                Ok(Some(Self::trace(path.into(), Manner::parse(words)?)))
+            }
             (None, None) => Ok(None),
+        }
+    }
+
+    /// The trace in that file, which is read when it is opened.
+    pub const fn trace(path: PathBuf, manner: Manner) -> Self {
+        Self(Source::Trace { path, manner, report: Mutex::new(None) })
+    }
+
+    /// How the replay goes of a trace that is open; none of other readers.
+    pub fn report(&self) -> Option<Report> {
+        match &self.0 {
+            Source::Simulated { .. } => None,
+            Source::Trace { report, .. } => {
+                report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            }
         }
     }
 
@@ -123,7 +180,7 @@ impl Named {
     pub const fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
             Source::Simulated { address, .. } => *address,
-            Source::Trace(_) => None,
+            Source::Trace { .. } => None,
         }
     }
 
@@ -131,7 +188,7 @@ impl Named {
     pub fn may_return(&self) -> bool {
         match &self.0 {
             Source::Simulated { port, .. } => port.is_plugged(),
-            Source::Trace(_) => false,
+            Source::Trace { .. } => false,
         }
     }
 
@@ -140,7 +197,7 @@ impl Named {
     pub fn plugs(&self) -> Option<u64> {
         match &self.0 {
             Source::Simulated { port, .. } => Some(port.plugs()),
-            Source::Trace(_) => None,
+            Source::Trace { .. } => None,
         }
     }
 
@@ -149,7 +206,7 @@ impl Named {
     pub fn wait_for_return(&self, known: u64) -> Option<u64> {
         match &self.0 {
             Source::Simulated { port, .. } => Some(port.wait_until_plugged(known)),
-            Source::Trace(_) => None,
+            Source::Trace { .. } => None,
         }
     }
 
@@ -164,11 +221,20 @@ impl Named {
                 let transport = SimTransport::new(port.clone()).map_err(NameError::Simulated)?;
                 Ok((Box::new(transport), Clock::monotonic()))
             }
-            Source::Trace(path) => {
+            Source::Trace { path, manner, report } => {
                 let file = File::open(path).map_err(|e| NameError::File(path.clone(), e))?;
-                let trace = Trace::read(file).map_err(|e| NameError::Trace(path.clone(), e))?;
-                let (replay, _) = Replay::new(trace);
-                Ok((Box::new(replay), Clock::monotonic()))
+                let trace = Trace::read(BufReader::new(file));
+                let trace = trace.map_err(|e| NameError::Trace(path.clone(), e))?;
+                let (replay, told) = match manner.lenient {
+                    true => Replay::lenient(trace),
+                    false => Replay::new(trace),
+                };
+                *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+                let clock = match manner.fast {
+                    true => Clock::virtual_time(),
+                    false => Clock::monotonic(),
+                };
+                Ok((Box::new(replay), clock))
             }
         }
     }
@@ -199,6 +265,30 @@ mod tests {
         }
         let trace = Named::find("trace:/nowhere/at/all").unwrap().unwrap();
         assert!(matches!(trace.open(), Err(NameError::File(..))));
+    }
+
+    #[test]
+    fn a_trace_is_replayed_as_its_name_says() {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/sim-apdu.pcapng");
+        for (words, is_virtual) in [
+            ("", false),
+            ("?", false),
+            ("?lenient", false),
+            ("?fast", true),
+            ("?lenient&fast", true),
+        ] {
+            let named = Named::find(&format!("trace:{fixture}{words}")).unwrap().unwrap();
+            assert!(named.report().is_none(), "it is not open");
+            let (_, clock) = named.open().unwrap();
+            assert_eq!(matches!(clock, Clock::Virtual(_)), is_virtual, "{words}");
+            assert!(named.report().unwrap().missing() > 0);
+        }
+        let manner = Manner::parse("fast&lenient").unwrap();
+        assert_eq!(manner, Manner { lenient: true, fast: true });
+        let error = Named::find(&format!("trace:{fixture}?slow")).unwrap_err().to_string();
+        assert_eq!(error, "options of a trace are lenient and fast, not \"slow\"");
+        let odd = Named::find("trace:/nowhere/what?.pcap?").unwrap().unwrap();
+        assert!(odd.open().err().unwrap().to_string().starts_with("/nowhere/what?.pcap: "));
     }
 
     #[test]

@@ -32,6 +32,19 @@ pub(crate) struct Arguments {
     )]
     pub(crate) sim: Vec<String>,
 
+    /// Use the reader of a recorded trace (pcap, pcapng, usbmon's text) instead of those on USB:
+    /// what is sent has to be what was sent then. No time is spent on waiting
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) trace: Vec<PathBuf>,
+
+    /// With --trace: another driver recorded it; commands are found by what they do
+    #[arg(long, global = true)]
+    pub(crate) lenient: bool,
+
+    /// With --trace: answers take the time they took in the recording
+    #[arg(long, global = true)]
+    pub(crate) real_time: bool,
+
     /// Log what happens on standard error; -vv: every message on the wire, too. PINs are left out
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -136,7 +149,7 @@ pub(crate) struct AtrOptions {
     pub(crate) reader: ReaderOption,
 
     /// Explain these bytes instead of a card's
-    #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim"])]
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim", "trace"])]
     pub(crate) hex: Option<String>,
 }
 
@@ -146,7 +159,7 @@ pub(crate) struct DescriptorOptions {
     pub(crate) reader: ReaderOption,
 
     /// Explain these 54 bytes instead of a reader's
-    #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim"])]
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["reader", "sim", "trace"])]
     pub(crate) hex: Option<String>,
 }
 
@@ -176,7 +189,8 @@ pub(crate) struct RecordOptions {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 FILE is pcap or pcapng with USB packets of Linux or Windows (link types 189, 220, 249), made by scard, \
-tcpdump, Wireshark, QEMU or USBPcap; usbmon's text; or a log of pcscd with messages of CCID. Lines that begin with ! tell what is wrong. Data of commands that carry a \
+tcpdump, Wireshark, QEMU or USBPcap; usbmon's text; or a log with messages of CCID: pcscd's (libccid, ACS's driver), or \
+scdaemon's. Lines that begin with ! tell what is wrong. Data of commands that carry a \
 PIN are not shown. --json gives an object a line, and a summary for each device.")]
 pub(crate) struct TraceOptions {
     /// The trace

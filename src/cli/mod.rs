@@ -59,7 +59,7 @@ fn run(arguments: &Arguments, out: &mut Out) -> Outcome {
     if let Some(path) = &arguments.record {
         record::all_to(path)?;
     }
-    let readers = session::Source { presets: &arguments.sim };
+    let readers = session::Source::of(arguments)?;
     match &arguments.command {
         Command::List => list::run(&readers, &interrupt, out),
         Command::Status(options) => status::run(&readers, &interrupt, options, out),

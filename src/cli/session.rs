@@ -1,16 +1,20 @@
 //! The readers that a command works with, and which of them is meant.
 
+use crate::cli::args::Arguments;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::simulated::Simulated;
+use ifd::named::Manner;
 use scard::{Context, Error, ReaderInfo, ReaderState, Stack, State, UnusableReader, UsbReader};
 use std::ffi::{CStr, CString};
+use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the readers come from.
+/// Where the readers come from: simulated ones, traces, or, without any of these, the machine's USB.
 pub(crate) struct Source<'a> {
-    /// Simulated readers; none: those on the machine's USB.
     pub(crate) presets: &'a [String],
+    traces: &'a [PathBuf],
+    manner: Manner,
 }
 
 /// Open readers and a context on them.
@@ -18,7 +22,7 @@ pub(crate) struct Session {
     pub(crate) context: Context,
     pub(crate) stack: Stack,
     pub(crate) interrupt: Interrupt,
-    /// Simulated readers; none: those on USB.
+    /// Simulated readers and traces; none: those on USB.
     simulated: Option<Vec<Simulated>>,
 }
 
@@ -30,22 +34,37 @@ pub(crate) struct Chosen {
     pub(crate) text: String,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// What the command line asks for.
+    pub(crate) fn of(arguments: &'a Arguments) -> Result<Self, Failure> {
+        let &Arguments { lenient, real_time, .. } = arguments;
+        let (presets, traces) = (&*arguments.sim, &*arguments.trace);
+        if traces.is_empty() && (lenient || real_time) {
+            return Err(Failure::usage("--lenient and --real-time say how --trace is replayed"));
+        }
+        Ok(Self { presets, traces, manner: Manner { lenient, fast: !real_time } })
+    }
+
+    fn is_usb(&self) -> bool {
+        self.presets.is_empty() && self.traces.is_empty()
+    }
+
     /// Opens the readers. Ctrl-C cancels what is done on them from here on.
     pub(crate) fn open(&self, interrupt: &Interrupt) -> Result<Session, Failure> {
-        let stack = if self.presets.is_empty() {
-            Stack::usb().map_err(|error| Failure::failed(format!("USB: {error}")))?
-        } else {
-            let stack = Stack::empty();
-            let mut simulated = Vec::new();
-            for name in self.presets {
-                let device = Simulated::find(name)?;
-                let transport = device.plug_in()?;
-                simulated.push(device.attach(&stack, transport)?);
-            }
-            return Session::on(stack, interrupt, Some(simulated));
-        };
-        Session::on(stack, interrupt, None)
+        if self.is_usb() {
+            let stack = Stack::usb().map_err(|error| Failure::failed(format!("USB: {error}")))?;
+            return Session::on(stack, interrupt, None);
+        }
+        let stack = Stack::empty();
+        let mut simulated = Vec::new();
+        let presets = self.presets.iter().map(|name| Simulated::find(name));
+        let traces = self.traces.iter().map(|path| Ok(Simulated::trace(path, self.manner)));
+        for device in presets.chain(traces) {
+            let device = device?;
+            let (transport, clock) = device.plug_in()?;
+            simulated.push(device.attach(&stack, transport, clock)?);
+        }
+        Session::on(stack, interrupt, Some(simulated))
     }
 
     /// Opens the reader that `wanted` means, and no other on USB: other programs may be using them.
@@ -55,7 +74,7 @@ impl Source<'_> {
         interrupt: &Interrupt,
         wanted: Option<&str>,
     ) -> Result<(Session, Chosen), Failure> {
-        let usb = if self.presets.is_empty() { Stack::list_usb() } else { Vec::new() };
+        let usb = if self.is_usb() { Stack::list_usb() } else { Vec::new() };
         let (Some(wanted), false) = (wanted, usb.is_empty()) else {
             let session = self.open(interrupt)?;
             let chosen = session.choose(wanted)?;
@@ -200,9 +219,13 @@ impl Session {
         Ok(())
     }
 
-    /// What has failed: a reader that is gone may have been given up.
+    /// What has failed: a reader that is gone may have been given up, or be a trace that is not
+    /// what happens now.
     pub(crate) fn explain(&self, failure: Failure, error: Error, reader: &str) -> Failure {
         if !matches!(error, Error::UnknownReader | Error::ReaderUnavailable) {
+            return failure;
+        }
+        if let Some(failure) = self.difference() {
             return failure;
         }
         let unusable = self.stack.unusable_readers();
@@ -212,8 +235,18 @@ impl Session {
         }
     }
 
+    /// What was sent that is not in a trace.
+    fn difference(&self) -> Option<Failure> {
+        let difference = self.simulated.iter().flatten().find_map(Simulated::difference)?;
+        let failure = Failure::failed(format!("not as in the trace: {difference}"));
+        Some(failure.hint("--lenient replays what another driver recorded"))
+    }
+
     /// Why there is none, and what to do.
     fn no_reader(&self, wanted: Option<&str>) -> Failure {
+        if let Some(failure) = self.difference() {
+            return failure;
+        }
         let unusable = self.stack.unusable_readers();
         let there = match unusable.len() {
             0 => "no reader is plugged in",

@@ -1,14 +1,17 @@
-//! The readers of `--sim`.
+//! The readers of `--sim` and `--trace`.
 
 use crate::cli::failure::{Failure, complain};
-use ifd::named::{NameError, Named};
+use ifd::Clock;
+use ifd::named::{Manner, NameError, Named};
 use ifd::transport::Transport;
+use ifd::transport::replay::Difference;
 use scard::Stack;
 use sim::hands::NoDevice;
 use std::ffi::{CStr, CString};
 use std::net::SocketAddr;
+use std::path::Path;
 
-/// A simulated device that is in a stack. It is there for as long as this lives.
+/// A simulated device, or a trace, that is in a stack. It is there for as long as this lives.
 pub(crate) struct Simulated {
     device: Named,
     /// What the stack calls its slots.
@@ -28,10 +31,23 @@ impl Simulated {
         Ok(Self { device, readers: Vec::new() })
     }
 
-    /// A transport onto it.
-    pub(crate) fn plug_in(&self) -> Result<Box<dyn Transport>, Failure> {
-        let opened = self.device.open();
-        opened.map(|(transport, _)| transport).map_err(|error| Failure::failed(error.to_string()))
+    /// The reader of a trace.
+    pub(crate) fn trace(path: &Path, manner: Manner) -> Self {
+        Self { device: Named::trace(path.to_owned(), manner), readers: Vec::new() }
+    }
+
+    /// Where what was sent first differed from the trace.
+    pub(crate) fn difference(&self) -> Option<Difference> {
+        self.device.report()?.difference()
+    }
+
+    /// A transport onto it, and its clock.
+    pub(crate) fn plug_in(&self) -> Result<(Box<dyn Transport>, Clock), Failure> {
+        self.device.open().map_err(|error| match error {
+            // What the command line names.
+            NameError::File(..) | NameError::Trace(..) => Failure::usage(error.to_string()),
+            error => Failure::failed(error.to_string()),
+        })
     }
 
     /// Puts what is behind `transport`, which is onto this device, into the stack.
@@ -39,9 +55,10 @@ impl Simulated {
         mut self,
         stack: &Stack,
         transport: T,
+        clock: Clock,
     ) -> Result<Self, Failure> {
         let before = stack.readers();
-        attach(stack, transport)?;
+        attach(stack, transport, clock)?;
         let new = stack.readers().into_iter().filter(|reader| !before.contains(reader));
         self.readers = new.map(|reader| reader.name).collect();
         Ok(self)
@@ -64,7 +81,11 @@ pub(crate) fn no_device(error: NoDevice) -> Failure {
 }
 
 /// Puts the reader behind `transport` into the stack.
-pub(crate) fn attach<T: Transport + 'static>(stack: &Stack, transport: T) -> Result<(), Failure> {
-    let attached = stack.attach(transport);
+pub(crate) fn attach<T: Transport + 'static>(
+    stack: &Stack,
+    transport: T,
+    clock: Clock,
+) -> Result<(), Failure> {
+    let attached = stack.attach_with_clock(transport, clock);
     attached.map_err(|error| Failure::failed(format!("simulated reader: {error}")))
 }

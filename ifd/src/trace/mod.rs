@@ -3,12 +3,14 @@
 //! A [`Trace`] is what went over the four pipes of one CCID interface, in order, with the device's
 //! descriptors as they were read when it was enumerated. It comes from a pcap or pcapng file of
 //! usbmon packets (Windows: USBPcap's): what [`record`](crate::transport::record) writes, tcpdump's, Wireshark's, or that
-//! of QEMU's `pcap` property; or from text, usbmon's own or a log of libccid's. [`Events`] reads a file of any length piece by piece.
+//! of QEMU's `pcap` property; or from text: usbmon's own, a log of libccid's or of
+//! scdaemon's. [`Events`] reads a file of any length piece by piece.
 
 mod events;
 pub mod mask;
 mod pcap;
 mod pcapng;
+mod scdaemon;
 mod text;
 mod usbmon;
 mod usbpcap;

@@ -1,5 +1,6 @@
-//! Traces that are text: usbmon's own (`/sys/kernel/debug/usb/usbmon/1u`), and the messages in the
-//! logs of libccid and drivers made of it, which pcscd writes:
+//! Traces that are text: usbmon's own (`/sys/kernel/debug/usb/usbmon/1u`), the messages in the logs
+//! of libccid and drivers made of it (ACS's), which pcscd writes, and those of scdaemon
+//! ([`scdaemon`](super::scdaemon)):
 //!
 //! ```text
 //! ffff8880 3575914555 S Bo:1:005:2 -115 10 = 65000000 00000000 0000
@@ -10,6 +11,7 @@
 
 use super::TraceError;
 use super::pcap::{Format, Order, Record};
+use super::scdaemon;
 use super::usbmon::{Stage, TransferType};
 use super::write::{Outgoing, usbmon_packet};
 use ccid::wire::SetupPacket;
@@ -32,6 +34,8 @@ pub(super) struct Lines<R> {
     /// The sum of what pcscd says passed between lines.
     time: Duration,
     urbs: u64,
+    /// Of scdaemon's, messages take several lines.
+    scdaemon: scdaemon::Log,
     first: Option<Record>,
 }
 
@@ -39,7 +43,9 @@ impl<R: Read> Lines<R> {
     /// For a text in which there is one line at least.
     pub(super) fn new(text: R) -> Result<Self, TraceError> {
         let text = BufReader::new(text);
-        let mut lines = Self { text, number: 0, time: Duration::ZERO, urbs: 0, first: None };
+        let scdaemon = scdaemon::Log::default();
+        let time = Duration::ZERO;
+        let mut lines = Self { text, number: 0, time, urbs: 0, scdaemon, first: None };
         lines.first = lines.look(MAX_PREAMBLE)?;
         if lines.first.is_some() { Ok(lines) } else { Err(TraceError::NotPcap) }
     }
@@ -58,17 +64,43 @@ impl<R: Read> Lines<R> {
             line.clear();
             let read = (&mut self.text).take(MAX_LINE).read_until(b'\n', &mut line)?;
             if read == 0 {
-                return Ok(None);
+                let last = self.scdaemon.end();
+                return Ok(last.map(|told| self.told(&told)));
             }
             limit = limit.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
             self.number += 1;
             let Ok(text) = std::str::from_utf8(&line) else { continue };
+            if let Some(told) = self.scdaemon.line(self.number, text) {
+                return Ok(Some(self.told(&told)));
+            }
             if let Some(data) = self.usbmon(text).or_else(|| self.logged(text)) {
-                let format = Format { order: Order::Little, link_type: 220 };
-                return Ok(Some(Record { number: self.number, format, time: None, data }));
+                return Ok(Some(record(self.number, data)));
             }
         }
         Ok(None)
+    }
+
+    /// A message of scdaemon's log, which is of one reader.
+    fn told(&mut self, told: &scdaemon::Told) -> Record {
+        record(told.line, self.message(1, told.out, told.time, &told.bytes))
+    }
+
+    /// A message without a USB packet around it.
+    fn message(&mut self, address: u8, out: bool, time: Duration, data: &[u8]) -> Vec<u8> {
+        self.urbs += 1;
+        usbmon_packet(&Outgoing {
+            urb: self.urbs,
+            bus: 0,
+            address,
+            endpoint: if out { BULK_OUT } else { BULK_IN },
+            transfer: TransferType::Bulk,
+            time,
+            end: (!out).then_some(Ok(())),
+            setup: None,
+            length: data.len(),
+            data,
+            comment: None,
+        })
     }
 
     /// A line of pcscd's log with a message.
@@ -92,21 +124,9 @@ impl<R: Read> Lines<R> {
         if data.is_empty() {
             return None;
         }
-        self.urbs += 1;
-        Some(usbmon_packet(&Outgoing {
-            urb: self.urbs,
-            bus: 0,
-            // One reader, one device.
-            address: u8::try_from(lun >> 16).unwrap_or(u8::MAX).saturating_add(1),
-            endpoint: if out { BULK_OUT } else { BULK_IN },
-            transfer: TransferType::Bulk,
-            time: self.time,
-            end: (!out).then_some(Ok(())),
-            setup: None,
-            length: data.len(),
-            data: &data,
-            comment: None,
-        }))
+        // One reader, one device.
+        let address = u8::try_from(lun >> 16).unwrap_or(u8::MAX).saturating_add(1);
+        Some(self.message(address, out, self.time, &data))
     }
 
     /// A line of usbmon's.
@@ -164,6 +184,11 @@ impl<R: Read> Lines<R> {
             comment,
         }))
     }
+}
+
+fn record(number: u64, data: Vec<u8>) -> Record {
+    let format = Format { order: Order::Little, link_type: 220 };
+    Record { number, format, time: None, data }
 }
 
 /// Kind and direction, bus, device, endpoint: `Bo:1:005:2`; in older kernels without the bus.
@@ -228,6 +253,26 @@ mod tests {
         assert_eq!(events[0].event.what, What::Out(Bytes::from_static(&STATUS)));
         assert_eq!(events[1].event.packet, 4);
         assert_eq!(events[1].event.time, Duration::from_micros(2500));
+    }
+
+    #[test]
+    fn a_log_of_scdaemons() {
+        let events = read(
+            "17:00:01 scdaemon[7] DBG: ccid-driver: PC_to_RDR_GetSlotStatus:\n\
+             17:00:01 scdaemon[7] DBG: ccid-driver:   dwLength ..........: 0\n\
+             17:00:01 scdaemon[7] DBG: ccid-driver:   bSlot .............: 0\n\
+             17:00:01 scdaemon[7] DBG: ccid-driver:   bSeq ..............: 7\n\
+             17:00:01 scdaemon[7] DBG: ccid-driver:   [0007]  00 00 00\n\
+             17:00:03 scdaemon[7] DBG: ccid-driver: RDR_to_PC_SlotStatus:\n\
+             17:00:03 scdaemon[7] DBG: ccid-driver:   dwLength ..........: 0\n\
+             17:00:03 scdaemon[7] DBG: ccid-driver:   bSlot .............: 0\n\
+             17:00:03 scdaemon[7] DBG: ccid-driver:   bSeq ..............: 7\n\
+             17:00:03 scdaemon[7] DBG: ccid-driver:   bStatus ...........: 1\n\
+             17:00:03 scdaemon[7] DBG: ccid-driver:   bClockStatus ......: 0x00 (running)\n",
+        );
+        assert_eq!(events[0].event.what, What::Out(Bytes::from_static(&STATUS)));
+        assert_eq!(events[1].event.what, What::In(Bytes::from_static(&ANSWER)));
+        assert_eq!((events[1].event.packet, events[1].event.time), (6, Duration::from_secs(2)));
     }
 
     #[test]

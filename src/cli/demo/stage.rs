@@ -8,6 +8,7 @@ use crate::cli::simulated::{Simulated, attach};
 use crate::cli::tap::{Passed, Tap};
 use ccid::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use ifd::Clock;
 use ifd::transport::sim::SimTransport;
 use scard::Stack;
 use sim::{FileCard, Port, Reader};
@@ -71,11 +72,12 @@ impl Stage {
         let mut simulated = Vec::new();
         for preset in presets {
             if preset == DEFAULT_PRESET {
-                attach(&stack, Tap::new(default()?, _told.clone()))?;
+                attach(&stack, Tap::new(default()?, _told.clone()), Clock::monotonic())?;
             } else {
                 let device = Simulated::find(preset)?;
-                let transport = Tap::new(device.plug_in()?, _told.clone());
-                simulated.push(device.attach(&stack, transport)?);
+                let (transport, clock) = device.plug_in()?;
+                let transport = Tap::new(transport, _told.clone());
+                simulated.push(device.attach(&stack, transport, clock)?);
             }
         }
         let session = Session::on(stack, interrupt, Some(simulated))?;

@@ -26,7 +26,8 @@ const USUAL_PACKET: usize = 64;
 /// What is known of one device of the trace.
 struct Known {
     interface: Option<CcidInterface>,
-    reassembler: Reassembler,
+    incoming: Reassembler,
+    outgoing: Reassembler,
     /// For recordings in which PINs are not masked.
     masker: Masker,
     conversation: Conversation,
@@ -84,7 +85,14 @@ impl Known {
             Some(interface) => Masker::new(&interface.info.class),
             None => Masker::for_iccd(),
         };
-        Self { interface, reassembler: Reassembler::new(MAX_DATA_LEN), masker, conversation }
+        let (incoming, outgoing) = (Reassembler::new(MAX_DATA_LEN), Reassembler::new(MAX_DATA_LEN));
+        Self { interface, incoming, outgoing, masker, conversation }
+    }
+
+    /// A transfer with which a message may go on.
+    fn is_full(&self, bytes: &[u8]) -> bool {
+        let packet = self.interface.as_ref().map_or(USUAL_PACKET, |i| i.info.bulk_in_packet);
+        !bytes.is_empty() && bytes.len() % packet.max(1) == 0
     }
 
     fn lines(&mut self, recorded: &Recorded) -> Vec<Line> {
@@ -98,20 +106,20 @@ impl Known {
             _ if recorded.cut => {
                 vec![line(false, "only part of its data was recorded".to_owned())]
             }
-            What::Out(bytes) => match self.masker.message(bytes) {
-                Some(masked) => self.conversation.sent(event, &masked),
-                None => self.conversation.sent(event, bytes),
-            },
-            What::In(bytes) => {
-                let packet =
-                    self.interface.as_ref().map_or(USUAL_PACKET, |i| i.info.bulk_in_packet);
-                let full = !bytes.is_empty() && bytes.len() % packet.max(1) == 0;
-                match self.reassembler.push(bytes, full) {
-                    Ok(Some(message)) => self.conversation.received(event, &message),
-                    Ok(None) => Vec::new(),
-                    Err(error) => vec![line(false, format!("! {error}: {}", hex(bytes)))],
+            // Some drivers give a reader packets as transfers of their own.
+            What::Out(bytes) => match self.outgoing.push(bytes, self.is_full(bytes)) {
+                Ok(None) => Vec::new(),
+                whole => {
+                    let message = whole.ok().flatten().unwrap_or_else(|| bytes.clone());
+                    let masked = self.masker.message(&message);
+                    self.conversation.sent(event, masked.as_deref().unwrap_or(&message))
                 }
-            }
+            },
+            What::In(bytes) => match self.incoming.push(bytes, self.is_full(bytes)) {
+                Ok(Some(message)) => self.conversation.received(event, &message),
+                Ok(None) => Vec::new(),
+                Err(error) => vec![line(false, format!("! {error}: {}", hex(bytes)))],
+            },
             What::Interrupt(bytes) => self.conversation.notified(event, bytes),
             What::Control { setup, data, result } => {
                 let what = request(setup);

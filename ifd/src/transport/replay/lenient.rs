@@ -36,22 +36,21 @@ pub(super) enum Found {
     Missing,
 }
 
-/// Puts messages together that came in several transfers.
+/// Puts messages together that went or came in several transfers.
 pub(super) fn whole(events: Vec<Event>, packet: usize) -> Vec<Event> {
-    let mut reassembler = Reassembler::new(MAX_DATA_LEN);
-    let mut joined = Vec::with_capacity(events.len());
-    for event in events {
-        match &event.what {
-            What::In(bytes) => {
-                let full = !bytes.is_empty() && bytes.len() % packet.max(1) == 0;
-                if let Ok(Some(message)) = reassembler.push(bytes, full) {
-                    joined.push(Event { what: What::In(message), ..event });
-                }
-            }
-            _ => joined.push(event),
-        }
-    }
-    joined
+    let mut incoming = Reassembler::new(MAX_DATA_LEN);
+    let mut outgoing = Reassembler::new(MAX_DATA_LEN);
+    let full = |bytes: &Bytes| !bytes.is_empty() && bytes.len() % packet.max(1) == 0;
+    let join = |event: Event| {
+        let what = match &event.what {
+            What::In(bytes) => What::In(incoming.push(bytes, full(bytes)).ok().flatten()?),
+            // ACS's driver gives some readers packets as transfers of their own.
+            What::Out(bytes) => What::Out(outgoing.push(bytes, full(bytes)).ok().flatten()?),
+            _ => return Some(event),
+        };
+        Some(Event { what, ..event })
+    };
+    events.into_iter().filter_map(join).collect()
 }
 
 impl Lenient {
