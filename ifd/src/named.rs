@@ -5,12 +5,11 @@
 //! | `sim:NAME` | the simulated reader of that name ([`Hands::of`]) |
 //! | `sim:NAME@PATH` | the same; a socket at PATH takes what its user does ([`sim::control`]) |
 //! | `trace:FILE` | a recorded trace, strictly and with the recording's timing ([`replay`](crate::transport::replay)) |
-//! | `trace:FILE?lenient` | the same, for what another driver recorded ([`Replay::lenient`]) |
-//! | `trace:FILE?fast` | without its timing: what the reader took minutes for takes no time |
-//! | `trace:FILE?lenient&fast` | both |
+//! | `trace:lenient:FILE` | the same, for what another driver recorded ([`Replay::lenient`]) |
+//! | `trace:fast:FILE` | without its timing: what the reader took minutes for takes no time |
+//! | `trace:lenient:fast:FILE` | both |
 //!
-//! What stands behind the last `?` of a trace's name are options: a file with one in its own name
-//! is named with another behind it.
+//! The words stand before the file, between colons, as pcscd's reader.conf takes few other signs.
 
 use crate::Clock;
 use crate::trace::{Trace, TraceError};
@@ -41,8 +40,6 @@ pub enum NameError {
     File(PathBuf, std::io::Error),
     /// It holds no trace that can be replayed.
     Trace(PathBuf, TraceError),
-    /// A trace has no option of this name.
-    Manner(String),
 }
 
 impl fmt::Display for NameError {
@@ -53,9 +50,6 @@ impl fmt::Display for NameError {
             Self::Simulated(error) => write!(f, "simulated reader: {error}"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Trace(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Manner(word) => {
-                write!(f, "options of a trace are lenient and fast, not {word:?}")
-            }
         }
     }
 }
@@ -72,17 +66,16 @@ pub struct Manner {
 }
 
 impl Manner {
-    /// By the words behind the `?`, `&` between them.
-    fn parse(words: &str) -> Result<Self, NameError> {
+    /// By the words before a file's name, and that name.
+    fn split(mut name: &str) -> (Self, &str) {
         let mut manner = Self::default();
-        for word in words.split('&').filter(|word| !word.is_empty()) {
-            match word {
-                "lenient" => manner.lenient = true,
-                "fast" => manner.fast = true,
-                other => return Err(NameError::Manner(other.to_owned())),
+        loop {
+            match name.split_once(':') {
+                Some(("lenient", rest)) => (manner.lenient, name) = (true, rest),
+                Some(("fast", rest)) => (manner.fast, name) = (true, rest),
+                _ => return (manner, name),
             }
         }
-        Ok(manner)
     }
 }
 
@@ -127,8 +120,8 @@ impl Named {
         match (name.strip_prefix("sim:"), name.strip_prefix("trace:")) {
             (Some(name), _) => Self::simulated(name).map(Some),
             (_, Some(name)) => {
-                let (path, words) = name.rsplit_once('?').unwrap_or((name, ""));
-                Ok(Some(Self::trace(path.into(), Manner::parse(words)?)))
+                let (manner, path) = Manner::split(name);
+                Ok(Some(Self::trace(path.into(), manner)))
             }
             (None, None) => Ok(None),
         }
@@ -270,25 +263,20 @@ mod tests {
     #[test]
     fn a_trace_is_replayed_as_its_name_says() {
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/sim-apdu.pcapng");
-        for (words, is_virtual) in [
-            ("", false),
-            ("?", false),
-            ("?lenient", false),
-            ("?fast", true),
-            ("?lenient&fast", true),
-        ] {
-            let named = Named::find(&format!("trace:{fixture}{words}")).unwrap().unwrap();
+        for (words, is_virtual) in
+            [("", false), ("lenient:", false), ("fast:", true), ("lenient:fast:", true)]
+        {
+            let named = Named::find(&format!("trace:{words}{fixture}")).unwrap().unwrap();
             assert!(named.report().is_none(), "it is not open");
             let (_, clock) = named.open().unwrap();
             assert_eq!(matches!(clock, Clock::Virtual(_)), is_virtual, "{words}");
             assert!(named.report().unwrap().missing() > 0);
         }
-        let manner = Manner::parse("fast&lenient").unwrap();
-        assert_eq!(manner, Manner { lenient: true, fast: true });
-        let error = Named::find(&format!("trace:{fixture}?slow")).unwrap_err().to_string();
-        assert_eq!(error, "options of a trace are lenient and fast, not \"slow\"");
-        let odd = Named::find("trace:/nowhere/what?.pcap?").unwrap().unwrap();
-        assert!(odd.open().err().unwrap().to_string().starts_with("/nowhere/what?.pcap: "));
+        let both = Manner { lenient: true, fast: true };
+        assert_eq!(Manner::split("fast:lenient:x"), (both, "x"));
+        for file in ["x", "fast", "./fast:x", "slow:x", "/a:b/fast:c"] {
+            assert_eq!(Manner::split(file), (Manner::default(), file));
+        }
     }
 
     #[test]

@@ -11,5 +11,8 @@ mod harness;
 mod outside;
 mod pin;
 mod programs;
+#[path = "../common/recordings.rs"]
+mod recordings;
 mod robust;
 mod session;
+mod traces;

@@ -173,17 +173,3 @@ fn attributes() {
     assert_eq!(program.say(&["get", "12345"]).code, UNSUPPORTED_FEATURE);
     assert_eq!(program.say(&["set", "12345", "00"]).code, UNSUPPORTED_FEATURE);
 }
-
-/// The session of fixtures/README.md, recorded from QEMU's reader.
-#[test]
-fn a_recorded_trace() {
-    let trace =
-        concat!("trace:", env!("CARGO_MANIFEST_DIR"), "/../../fixtures/qemu-usb-ccid-uhci.pcap");
-    let pcscd = Pcscd::start(&[("Trace", trace)]);
-    let mut program = pcscd.puppet();
-    program.connect("Trace 00 00");
-    assert_eq!(program.say(&["status"]).first(), "3B6500004152454E41");
-    assert_eq!(program.transmit("00A40000023F00"), "9000");
-    assert_eq!(program.transmit("0012003400"), answer(&counted(0x34)));
-    assert_eq!(program.transmit("0010000003010203"), "0102039000");
-}

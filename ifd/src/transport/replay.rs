@@ -21,7 +21,7 @@ use ccid::Instant;
 use ccid::descriptor::ExchangeLevel;
 use ccid::wire::{SetupPacket, dissect};
 use lenient::{Found, Lenient};
-use log::warn;
+use log::{info, warn};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -325,6 +325,15 @@ impl Replay {
         }
         self.bulk_in.run(&mut self.done);
         self.interrupt.run(&mut self.done);
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        match self.report.missing() {
+            0 => {}
+            missing => info!("replay: {missing} of the recording's messages were not sent"),
+        }
     }
 }
 

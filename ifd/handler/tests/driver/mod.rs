@@ -15,6 +15,7 @@ pub const NOT_SUPPORTED: ResponseCode = 606;
 pub const PROTOCOL_NOT_SUPPORTED: ResponseCode = 607;
 pub const POWER_ACTION: ResponseCode = 608;
 pub const COMMUNICATION: ResponseCode = 612;
+pub const RESPONSE_TIMEOUT: ResponseCode = 613;
 pub const NO_CARD: ResponseCode = 616;
 pub const NO_SUCH_DEVICE: ResponseCode = 617;
 pub const INSUFFICIENT_BUFFER: ResponseCode = 618;
