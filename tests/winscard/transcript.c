@@ -209,8 +209,7 @@ static LONG join(const char *what, const char *name, DWORD share, DWORD protocol
 	LONG rv = code(what, SCardConnect(context, name, share, protocols, handle, &active));
 
 	number("handle", *handle != 0);
-	if (rv == SCARD_S_SUCCESS)
-		number("active", active);
+	number("active", active);
 	return rv;
 }
 
@@ -296,6 +295,8 @@ static void attribute(const char *what, DWORD id, DWORD room)
 
 	if (code(what, SCardGetAttrib(card, id, in, &length)) == SCARD_S_SUCCESS)
 		bytes(in, length);
+	else
+		number("length", length);
 }
 
 static void attributes(void)
@@ -332,6 +333,8 @@ static void transmit(const char *what, SCARDHANDLE handle, const SCARD_IO_REQUES
 
 	if (rv == SCARD_S_SUCCESS)
 		bytes(in, length);
+	else
+		number("length", length);
 }
 
 static void transmits(void)
@@ -406,8 +409,8 @@ static void again(const char *what, DWORD share, DWORD protocols, DWORD how)
 {
 	DWORD active = 0x77;
 
-	if (code(what, SCardReconnect(card, share, protocols, how, &active)) == SCARD_S_SUCCESS)
-		number("active", active);
+	code(what, SCardReconnect(card, share, protocols, how, &active));
+	number("active", active);
 }
 
 static void reconnects(void)

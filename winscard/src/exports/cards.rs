@@ -18,6 +18,9 @@ use std::sync::OnceLock;
 /// Most bytes of a reader's name: MAX_READERNAME.
 const MAX_NAME: usize = 128;
 
+/// Bytes of the shortest answer of a card.
+const STATUS_WORD: Dword = 2;
+
 /// [`scard::Context::connect`].
 ///
 /// # Safety
@@ -42,6 +45,8 @@ pub unsafe extern "C" fn SCardConnect(
         if reader.count_bytes() > MAX_NAME {
             return Err(Code::INVALID_VALUE);
         }
+        // SAFETY: it is not null.
+        unsafe { protocol.write(0) };
         let id = number(context)?;
         let process = Process::current();
         let context = process.context(id)?;
@@ -73,6 +78,8 @@ pub unsafe extern "C" fn SCardReconnect(
         if protocol.is_null() {
             return Err(Code::INVALID_PARAMETER);
         }
+        // SAFETY: it is not null.
+        unsafe { protocol.write(0) };
         let open = Process::current().card(number(card)?)?;
         let (share, how) = (share_mode(share)?, disposition(initialization)?);
         open.forget();
@@ -161,7 +168,8 @@ pub unsafe extern "C" fn SCardStatus(
 }
 
 /// [`scard::Card::transmit`]. An answer for which there is no room is kept: the length is told, and
-/// the same call, if it comes next, gets the answer, and the card not the command.
+/// the same call, if it comes next, gets the answer, and the card not the command. Where there is
+/// no answer, the length is 0: many callers look at that much of their buffer whatever the code.
 ///
 /// # Safety
 /// `send_pci` is null or may be read; `send` is null or points to `send_length` bytes;
@@ -182,20 +190,26 @@ pub unsafe extern "C" fn SCardTransmit(
         if any_null || receive_length.is_null() {
             return Err(Code::INVALID_PARAMETER);
         }
+        // SAFETY: it is not null.
+        let room = unsafe { receive_length.replace(0) };
         let open = Process::current().card(number(card)?)?;
         // SAFETY: as the caller says.
-        let (asked, command, room) =
-            unsafe { ((*send_pci).protocol, taken(send, send_length)?, *receive_length) };
-        if room < 2 {
-            // Not even a status word fits: the card need not be troubled.
+        let (asked, command) = unsafe { ((*send_pci).protocol, taken(send, send_length)?) };
+        if room < STATUS_WORD {
+            // The card need not be troubled.
+            // SAFETY: it is not null.
+            unsafe { receive_length.write(STATUS_WORD) };
             return Err(Code::INSUFFICIENT_BUFFER);
         }
         let agreed = protocol_number(open.card.protocol()?);
         if ![agreed, PROTOCOL_RAW, PROTOCOL_ANY_OLD].contains(&asked) {
             return Err(Code::PROTO_MISMATCH);
         }
-        // SAFETY: as the caller says.
-        let give = |answer: &[u8]| unsafe { give(answer, receive, receive_length) };
+        // SAFETY: as the caller says; the length is what it was.
+        let give = |answer: &[u8]| unsafe {
+            receive_length.write(room);
+            give(answer, receive, receive_length)
+        };
         let result = open.exchange(Request::Transmit(&command), give);
         if result.is_ok() {
             // SAFETY: as the caller says.
