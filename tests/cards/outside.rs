@@ -30,6 +30,13 @@ impl Outside {
         Self::start("opcard", command.arg(address.port().to_string()))
     }
 
+    /// The same, with keys and data in that folder: the next time it is the same card.
+    #[track_caller]
+    pub fn opcard_in(folder: &Path, address: SocketAddr) -> Self {
+        let mut command = Command::new(opcard_program());
+        Self::start("opcard", command.arg(address.port().to_string()).arg(folder))
+    }
+
     #[track_caller]
     fn start(name: &'static str, command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -58,8 +65,9 @@ impl Drop for Outside {
 /// A file beside this one.
 fn file(name: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // As seen from the package at the top, and from that of the IFD handler.
-    let found = ["tests/cards", "../../tests/cards"].map(|folder| here.join(folder).join(name));
+    // As seen from the package at the top, and from the others.
+    let found = ["tests/cards", "../tests/cards", "../../tests/cards"]
+        .map(|folder| here.join(folder).join(name));
     found.into_iter().find(|path| path.exists()).unwrap()
 }
 

@@ -457,10 +457,15 @@ pub const REMOVED_CARD: u32 = 0x8010_0069;
 pub struct Hands(BufReader<UnixStream>);
 
 impl Hands {
-    /// Those that listen there.
+    /// Those that listen there, once they do.
     #[track_caller]
     pub fn at(socket: &Path) -> Self {
-        Self(BufReader::new(UnixStream::connect(socket).unwrap()))
+        let mut stream = None;
+        until("somebody listens", || {
+            stream = UnixStream::connect(socket).ok();
+            stream.is_some()
+        });
+        Self(BufReader::new(stream.unwrap()))
     }
 
     /// Does what a line says (`sim::hands`).

@@ -4,9 +4,13 @@
 
 mod bundle;
 mod cancel;
+mod cards;
 mod events;
-mod gnupg;
+#[path = "../cards/gnupg.rs"]
+mod gpg;
 mod harness;
+#[path = "../cards/opensc.rs"]
+mod opensc;
 #[path = "../cards/outside.rs"]
 mod outside;
 mod pin;

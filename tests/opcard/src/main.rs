@@ -1,21 +1,22 @@
 //! The OpenPGP card of Nitrokey's firmware (opcard), in software, as a card in a simulated reader.
 //!
-//! `scard-opcard PORT` connects to the port of a reader called `sim:vpcd:PORT` and is its card until
-//! the reader hangs up. Keys and data are kept in memory, and the random numbers are the same each
-//! time: for tests only.
+//! `scard-opcard PORT [FOLDER]` connects to the port of a reader called `sim:vpcd:PORT` and is its
+//! card until the reader hangs up. Keys and data are kept in memory, or in files in the folder: then
+//! it is the same card the next time. The random numbers are the same each time: for tests only.
 
 mod card;
 mod dispatch;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
-use trussed::virt::{self, StoreConfig};
+use trussed::virt::{self, StorageConfig, StoreConfig};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().and_then(|port| port.parse().ok());
-    let (Some(port), None) = (port, arguments.next()) else {
-        eprintln!("usage: scard-opcard PORT");
+    let (Some(port), folder, None) = (port, arguments.next(), arguments.next()) else {
+        eprintln!("usage: scard-opcard PORT [FOLDER]");
         return ExitCode::from(2);
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let end = virt::with_platform(StoreConfig::ram(), |platform| {
+    let store = folder.map_or_else(StoreConfig::ram, |folder| kept_in(folder.as_ref()));
+    let end = virt::with_platform(store, |platform| {
         let dispatch = dispatch::Dispatch::default();
         platform.run_client_with_backends("opcard", dispatch, dispatch::BACKENDS, |client| {
             let mut options = opcard::Options::default();
@@ -40,4 +42,13 @@ fn main() -> ExitCode {
         eprintln!("scard-opcard: {error}");
     }
     ExitCode::SUCCESS
+}
+
+/// What a card keeps without power, in files.
+fn kept_in(folder: &Path) -> StoreConfig<'static> {
+    StoreConfig {
+        internal: StorageConfig::filesystem(folder.join("internal")),
+        external: StorageConfig::filesystem(folder.join("external")),
+        volatile: StorageConfig::ram(),
+    }
 }
