@@ -550,6 +550,74 @@ fn a_log_of_scdaemons_is_a_conversation() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// What an ICCD device says on its control pipe is shown as the conversation that it stands for.
+#[test]
+fn chips_without_bulk_pipes_are_shown_as_readers() {
+    let path = temporary("iccd.pcapng");
+    let file = path.to_str().unwrap();
+    let verify = "0020008106313233343536";
+    for (preset, parts) in [
+        (
+            "iccd-a",
+            &["IccStatus 10h", "XfrBlock, data (6 bytes, not shown)", "DataBlock, data: 00 01"][..],
+        ),
+        ("iccd-a-apdu", &["IccStatus 20h", "XfrBlock (11 bytes, PIN command not shown)"]),
+        ("iccd-b", &["SlotStatus ok, card inactive", "XfrBlock (11 bytes, PIN command not shown)"]),
+        ("iccd-b-slow", &["asks to be asked again in 100 ms", "5 time extensions"]),
+    ] {
+        let read = "00B0000004";
+        run(&["apdu", "--sim", preset, "--record", file, SELECT, verify, "0012003434", read])
+            .with_status(0);
+        let shown = run(&["trace", file]).with_status(0).out;
+        let always = [
+            "-> IccPowerOn",
+            "<- DataBlock ok, card active: 3B",
+            "VERIFY P1 00 P2 81",
+            "90 00: success",
+            "69 86: error: not allowed without",
+            "0 unanswered, 0 anomalies",
+        ];
+        for part in parts.iter().chain(&always) {
+            assert!(shown.contains(part), "{preset}: {part:?} in\n{shown}");
+        }
+        assert!(!shown.contains("seq"), "{preset}: it has no such number\n{shown}");
+    }
+    // A command in parts, and what it is answered in.
+    let long = format!("00100000000200{}0000", "5A".repeat(512));
+    run(&["apdu", "--sim", "iccd-b", "--record", file, &long]).with_status(0);
+    let lines = run(&["trace", "--json", file]).with_status(0).out;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<_> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+    for start in [
+        "XfrBlock level 0001h",
+        "XfrBlock level 0002h (",
+        "DataBlock ok, card active, chain 01h",
+        "XfrBlock level 0010h",
+        "DataBlock ok, card active, chain 02h",
+    ] {
+        assert!(
+            messages.iter().any(|message| message.starts_with(start)),
+            "{start} in {messages:?}"
+        );
+    }
+    let totals = &lines.last().unwrap()["summary"]["totals"];
+    assert_eq!((&totals["unanswered"], &totals["anomalies"]), (&0.into(), &0.into()));
+    assert_eq!(lines[1]["seq"], Value::Null);
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Of what is no reader nothing is shown, and a response's parts are not taken for status words.
+#[test]
+fn a_capture_of_the_whole_bus_shows_the_reader_only() {
+    for file in ["fixtures/qemu-libccid.pcap", "fixtures/usbd-ccid-libccid.pcap"] {
+        let shown = run(&["trace", file]).with_status(0).out;
+        assert_eq!(shown.matches("# device").count(), 2, "its head and its totals: {shown}");
+        for part in ["malformed", "request A3", "6A 6B: "] {
+            assert!(!shown.contains(part), "{file}: {part}");
+        }
+    }
+}
+
 const FIXTURE: &str = "fixtures/sim-apdu.pcapng";
 
 /// As `tests/record.rs` has it: SELECT, then PINs wrong and right.

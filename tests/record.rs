@@ -20,6 +20,7 @@ use scard::{Card, Context, Disposition, Error, Protocols, ShareMode, Stack};
 use sim::Hands;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 const PIN: &[u8] = b"123456";
@@ -195,6 +196,64 @@ fn pins_are(path: &Path, pins: Pins) {
     assert_eq!((has(PIN), has(&masked)), (pins == Pins::Kept, pins == Pins::Masked));
     let said = has(b"PINs are masked by asterisks") && has(b"PIN masked");
     assert_eq!(said, pins == Pins::Masked, "the file says so");
+}
+
+/// What the driver logs, all of it.
+struct Lines(Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Of digits that are nothing else here.
+const LONG_PIN: [u8; 700] = [0x39; 700];
+
+fn long_pin(context: &Context) -> Heard {
+    let card = connect(context, 0);
+    let verify = [&[0x00, 0x20, 0x00, 0x81, 0, 0x02, 0xBC][..], &LONG_PIN].concat();
+    let heard = vec![heard(&card, &verify, None)];
+    card.disconnect(Disposition::LeaveCard).unwrap();
+    heard
+}
+
+/// A PIN goes on in messages that do not look like one: parts of an APDU, T=1 blocks, ICCD's
+/// requests. It is in neither file nor log, and the replay knows it again.
+#[test]
+fn a_pin_in_the_middle_of_a_chain() {
+    log::set_logger(&LINES).unwrap();
+    log::set_max_level(log::LevelFilter::Debug);
+    for preset in ["extended", "t1-tpdu-short", "iccd-b"] {
+        let (first, again) = (temporary(preset), temporary(&format!("{preset}-again")));
+        let said = record(simulated(preset), long_pin, &first, Pins::Masked);
+        let bytes = std::fs::read(&first).unwrap();
+        assert!(!bytes.windows(4).any(|window| window == [0x39; 4]), "{preset}: it is recorded");
+        let trace = trace(&first);
+        let parts = trace.events.iter().filter(|event| match &event.what {
+            What::Out(bytes) => bytes.contains(&MASK),
+            What::Control { data, .. } => data.contains(&MASK),
+            _ => false,
+        });
+        assert!(parts.count() > 2, "{preset}: it goes in parts");
+        let (replay, report) = Replay::new(trace);
+        assert_eq!(record(replay, long_pin, &again, Pins::Masked), said, "{preset}");
+        assert_eq!((report.difference(), report.missing()), (None, 0), "{preset}");
+        std::fs::remove_file(first).unwrap();
+        std::fs::remove_file(again).unwrap();
+    }
+    let lines = LINES.0.lock().unwrap();
+    assert!(lines.iter().any(|line| line.contains("XfrBlock")), "it is logged at all");
+    let shown = lines.iter().find(|line| line.contains("39 39"));
+    assert_eq!(shown, None);
 }
 
 /// What is in `fixtures` is what this stack does today, and hears.

@@ -181,6 +181,7 @@ impl Reader {
             events: VecDeque::new(),
             recovery: Recovery::None,
             resync_tries: 0,
+            chained: Vec::new(),
         };
         let mut reader =
             Self { shared, slots, opening, turn: 0, transfer_errors: 0, next_id: 0, gone: None };

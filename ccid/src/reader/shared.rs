@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(super) events: VecDeque<Event>,
     pub(super) recovery: Recovery,
     pub(super) resync_tries: u8,
+    /// Slots whose last T=1 I-block is followed by another.
+    pub(super) chained: Vec<Slot>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,14 +54,35 @@ impl Shared {
 
     pub(crate) fn transmit(&mut self, transmit: Transmit) {
         if let Transmit::BulkOut(message) = &transmit {
-            match self.class.exchange_level() {
-                ExchangeLevel::Character => {
-                    debug!("-> {}", dissect(message).without_exchange_data());
-                }
-                _ => debug!("-> {}", dissect(message)),
+            // A PIN that begins in one block goes on in the next, which does not look like one.
+            let hidden = match self.class.exchange_level() {
+                ExchangeLevel::Character => true,
+                ExchangeLevel::Tpdu => self.goes_on(message),
+                _ => false,
+            };
+            match hidden {
+                true => debug!("-> {}", dissect(message).without_exchange_data()),
+                false => debug!("-> {}", dissect(message)),
             }
         }
         self.transmits.push_back(transmit);
+    }
+
+    /// Whether it is a T=1 I-block that goes on with a chain.
+    fn goes_on(&mut self, message: &[u8]) -> bool {
+        let Ok(message) = Message::parse(message) else { return false };
+        let [_, pcb, length, ..] = *message.data else { return false };
+        // Prologue and check code, of one byte or two.
+        let around = message.data.len().checked_sub(usize::from(length));
+        if pcb & 0x80 != 0 || !matches!(around, Some(4 | 5)) {
+            return false;
+        }
+        let goes_on = self.chained.contains(&message.slot);
+        self.chained.retain(|slot| *slot != message.slot);
+        if pcb & 0x20 != 0 {
+            self.chained.push(message.slot);
+        }
+        goes_on
     }
 
     pub(crate) fn event(&mut self, event: Event) {

@@ -1,6 +1,6 @@
 //! One-line descriptions of messages, for logs and traces. Data that may hold a PIN is left out.
 
-use super::{Command, HEADER_LEN, Message, Notification, Response};
+use super::{Command, HEADER_LEN, LevelParameter, Message, Notification, Response};
 use core::fmt;
 
 /// A message that displays itself on one line.
@@ -21,8 +21,8 @@ impl Dissected<'_> {
 
 /// One line about the bulk or interrupt message in `bytes`: type, slot, sequence number and the
 /// fields that matter. Whatever the bytes are, a line comes out. PC_to_RDR_Secure and the data of
-/// XfrBlocks that carry a PIN command (VERIFY, CHANGE or RESET REFERENCE DATA) show their length
-/// only.
+/// XfrBlocks that carry a PIN command (VERIFY, CHANGE or RESET REFERENCE DATA), or go on with a
+/// command of which nothing is known here, show their length only.
 pub const fn dissect(bytes: &[u8]) -> Dissected<'_> {
     Dissected { bytes, exchange_data: true }
 }
@@ -75,6 +75,8 @@ fn command(command: &Command<'_>, exchange_data: bool, f: &mut fmt::Formatter<'_
                 write!(f, " ({} bytes, not shown)", data.len())
             } else if carries_pin(data) {
                 write!(f, " ({} bytes, PIN command not shown)", data.len())
+            } else if matches!(level_parameter, LevelParameter::END | LevelParameter::CONTINUE) {
+                write!(f, " ({} bytes, not shown)", data.len())
             } else {
                 write!(f, ": {}", Hex(data))
             }
@@ -207,6 +209,14 @@ mod tests {
             dissect(&bytes).without_exchange_data().to_string(),
             "XfrBlock slot 0 seq 2 (4 bytes, not shown)"
         );
+    }
+
+    #[test]
+    fn of_what_goes_on_the_length_is_shown() {
+        for (level, shown) in [(1, true), (2, false), (3, false)] {
+            let bytes = [0x6F, 4, 0, 0, 0, 0, 2, 0, level, 0, 0x31, 0x32, 0x33, 0x34];
+            assert_eq!(dissect(&bytes).to_string().contains("31 32"), shown, "{level}");
+        }
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! header of the command in PC_to_RDR_Secure. Lengths stay as they are; check codes of T=1 blocks
 //! are made anew.
 
+use crate::transport::DeviceInfo;
 use ccid::ClassDescriptor;
 use ccid::descriptor::ExchangeLevel;
+use ccid::iccd::Version;
 use ccid::pin::Modification;
 use ccid::t1::CheckCode;
-use ccid::wire::HEADER_LEN;
+use ccid::wire::{HEADER_LEN, SetupPacket};
 use std::collections::BTreeMap;
 
 /// What stands in the place of a PIN's byte.
@@ -19,6 +21,8 @@ pub const MASK: u8 = b'*';
 const INSTRUCTIONS: [u8; 6] = [0x20, 0x21, 0x24, 0x25, 0x2C, 0x2D];
 
 const XFR_BLOCK: u8 = 0x6F;
+/// bmRequestType and bRequest.
+const ICCD_XFR_BLOCK: (u8, u8) = (0x21, 0x65);
 const SECURE: u8 = 0x69;
 
 /// NAD, PCB, LEN.
@@ -51,9 +55,20 @@ impl Masker {
         Self { level: class.exchange_level(), slots: BTreeMap::new() }
     }
 
-    /// For an ICCD device, whose commands come without a header of CCID's, perhaps in phases.
-    pub fn for_iccd() -> Self {
+    /// For a device of which nothing is known.
+    pub fn unknown() -> Self {
         Self { level: ExchangeLevel::Character, slots: BTreeMap::new() }
+    }
+
+    /// For this device, which may be ICCD: of these, version A takes commands in phases, version B
+    /// APDUs, also in parts.
+    pub fn of(info: &DeviceInfo) -> Self {
+        let level = match Version::of(info.interface_protocol) {
+            Some(Version::A) => ExchangeLevel::Character,
+            Some(Version::B) => ExchangeLevel::ExtendedApdu,
+            None => return Self::new(&info.class),
+        };
+        Self { level, slots: BTreeMap::new() }
     }
 
     /// The message with its PIN masked; none if there is none in it.
@@ -81,11 +96,16 @@ impl Masker {
         found.then_some(masked)
     }
 
-    /// The data of an ICCD device's XFR_BLOCK request with its PIN masked; none if there is none
-    /// in it.
-    pub fn request(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+    /// The data of an ICCD device's class request with its PIN masked; none if there is none in
+    /// it. Only XFR_BLOCK has any.
+    pub fn request(&mut self, setup: &SetupPacket, data: &[u8]) -> Option<Vec<u8>> {
+        if (setup.request_type, setup.request) != ICCD_XFR_BLOCK {
+            return None;
+        }
+        // Version B has the low byte of wLevelParameter in the high one of wValue.
+        let [_, parameter] = setup.value.to_le_bytes();
         let mut masked = data.to_vec();
-        self.exchange(0, 0, &mut masked).then_some(masked)
+        self.exchange(0, u16::from(parameter), &mut masked).then_some(masked)
     }
 
     fn exchange(&mut self, slot: u8, parameter: u16, data: &mut [u8]) -> bool {

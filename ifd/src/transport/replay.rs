@@ -167,10 +167,7 @@ impl Replay {
     fn with(trace: Trace, lenient: Option<Lenient>) -> (Self, Report) {
         let interface = trace.interface;
         let info = &interface.info;
-        let masker = match info.interface_protocol {
-            1 | 2 => Masker::for_iccd(),
-            _ => Masker::new(&info.class),
-        };
+        let masker = Masker::of(info);
         let missing = trace.events.iter().filter(|event| is_hosts(&event.what)).count();
         let report = Report(Arc::new(Mutex::new(Outcome { difference: None, missing })));
         let replay = Self {
@@ -213,8 +210,8 @@ impl Replay {
     fn masked(&mut self, sent: &What) -> Option<What> {
         match sent {
             What::Out(message) => self.masker.message(message).map(|m| What::Out(m.into())),
-            What::Control { setup, data, result } if !data.is_empty() => {
-                let data = self.masker.request(data)?.into();
+            What::Control { setup, data, result } => {
+                let data = self.masker.request(setup, data)?.into();
                 Some(What::Control { setup: *setup, data, result: result.clone() })
             }
             _ => None,
@@ -305,9 +302,16 @@ impl Replay {
 
     fn deliver(&mut self, now: Instant) {
         while !self.gone && self.due().is_some_and(|due| due <= now) {
-            let Some(event) = self.next().and_then(|next| self.events.remove(next)) else {
-                return;
-            };
+            let Some(mut next) = self.next() else { return };
+            let is_interrupt = |e: &Event| matches!(e.what, What::Interrupt(_));
+            if let (Some(lenient), true) =
+                (&self.lenient, self.events.get(next).is_some_and(is_interrupt))
+            {
+                let (passed, at) = lenient.pass(&mut self.events, next);
+                self.report.lock().missing -= passed;
+                next = at;
+            }
+            let Some(event) = self.events.remove(next) else { return };
             match event.what {
                 What::In(message) if self.lenient.is_some() => {
                     let rewritten = self.lenient.as_mut().map(|found| found.rewrite(&message));

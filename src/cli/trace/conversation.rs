@@ -4,7 +4,10 @@ use super::payload::{self, Blocks};
 use crate::cli::failure::Outcome;
 use crate::cli::out::Out;
 use ccid::descriptor::ExchangeLevel;
-use ccid::wire::{Command, CommandStatus, Message, Response, SlotError, dissect};
+use ccid::iccd::Version;
+use ccid::wire::{
+    ChainParameter, Command, CommandStatus, Message, Response, Seq, Slot, SlotError, dissect,
+};
 use ifd::trace::Event;
 use ifd::transport::descriptors::CcidInterface;
 use serde_json::{Value, json};
@@ -78,7 +81,10 @@ struct Count {
 
 impl Conversation {
     pub(super) fn new(interface: Option<&CcidInterface>) -> Self {
-        let level = interface.map(|interface| interface.info.class.exchange_level());
+        let level = interface.map(|CcidInterface { info, .. }| {
+            let iccd = Version::of(info.interface_protocol);
+            iccd.map_or(info.class, |version| version.class(&info.class)).exchange_level()
+        });
         let (open, blocks) = (BTreeMap::new(), BTreeMap::new());
         Self { level, open, blocks, totals: Totals::default() }
     }
@@ -123,8 +129,9 @@ impl Conversation {
                 let blocks = self.by_host();
                 let known = self.blocks.entry(slot).or_default();
                 // Otherwise it goes on with what has begun.
-                if level_parameter.0 <= 1 {
-                    (line.meaning, ins) = payload::command(data, blocks, known);
+                match level_parameter.0 {
+                    0 | 1 => (line.meaning, ins) = payload::command(data, blocks, known),
+                    _ => ins = known.ins(),
                 }
             }
             if self.open.len() < MAX_OPEN {
@@ -190,8 +197,10 @@ impl Conversation {
             Some(error) => line.marks.push(format!("error: {error}")),
             None => {}
         }
-        if let Ok(Response::DataBlock { data, .. }) = response {
-            if open.message_type == 0x6F && !data.is_empty() {
+        if let Ok(Response::DataBlock { data, chain, .. }) = response {
+            // The status word is at the end.
+            let ends = matches!(chain, ChainParameter::Whole | ChainParameter::End);
+            if open.message_type == 0x6F && !data.is_empty() && ends {
                 let blocks = self.by_host();
                 let known = self.blocks.entry(key.0).or_default();
                 line.meaning.extend(payload::response(data, blocks, open.ins, known));
@@ -205,6 +214,25 @@ impl Conversation {
         }
         self.totals.notifications += 1;
         vec![Line::plain(event, false, dissect(bytes).to_string())]
+    }
+
+    /// A command was carried out, and there is nothing more to be said about it.
+    pub(super) fn done(&mut self, slot: Slot, seq: Seq) {
+        if let Some(open) = self.open.remove(&(slot.0, seq.0)) {
+            let name = Command::name_of(open.message_type).unwrap_or("unknown");
+            self.totals.commands.entry(name).or_default().answered += 1;
+        }
+    }
+
+    /// The reader needs more time.
+    pub(super) fn extended(&mut self) {
+        self.totals.extensions += 1;
+    }
+
+    /// Something is wrong with what a line tells of.
+    pub(super) fn mark(&mut self, line: &mut Line, what: String) {
+        self.totals.anomalies += 1;
+        line.marks.push(what);
     }
 
     pub(super) fn requested(&mut self, failed: bool) {

@@ -1,6 +1,7 @@
 //! `scard trace`: a recorded trace as a conversation.
 
 mod conversation;
+mod iccd;
 mod payload;
 
 use crate::cli::args::TraceOptions;
@@ -8,9 +9,11 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::hex::compact as hex;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::out::Out;
+use ccid::iccd::Version;
 use ccid::reassembly::Reassembler;
 use ccid::wire::{ClassRequest, MAX_DATA_LEN, SetupPacket};
 use conversation::{Conversation, Line};
+use iccd::Iccd;
 use ifd::trace::mask::Masker;
 use ifd::trace::{DeviceKey, Events, Recorded, What};
 use ifd::transport::descriptors::CcidInterface;
@@ -31,6 +34,7 @@ struct Known {
     /// For recordings in which PINs are not masked.
     masker: Masker,
     conversation: Conversation,
+    iccd: Option<Iccd>,
 }
 
 pub(crate) fn run(options: &TraceOptions, interrupt: &Interrupt, out: &mut Out) -> Outcome {
@@ -81,12 +85,11 @@ pub(crate) fn run(options: &TraceOptions, interrupt: &Interrupt, out: &mut Out) 
 impl Known {
     fn new(interface: Option<CcidInterface>) -> Self {
         let conversation = Conversation::new(interface.as_ref());
-        let masker = match &interface {
-            Some(interface) => Masker::new(&interface.info.class),
-            None => Masker::for_iccd(),
-        };
+        let masker = interface.as_ref().map_or_else(Masker::unknown, |i| Masker::of(&i.info));
+        let iccd = interface.as_ref().and_then(|i| Version::of(i.info.interface_protocol));
+        let iccd = iccd.map(Iccd::new);
         let (incoming, outgoing) = (Reassembler::new(MAX_DATA_LEN), Reassembler::new(MAX_DATA_LEN));
-        Self { interface, incoming, outgoing, masker, conversation }
+        Self { interface, incoming, outgoing, masker, conversation, iccd }
     }
 
     /// A transfer with which a message may go on.
@@ -96,9 +99,12 @@ impl Known {
     }
 
     fn lines(&mut self, recorded: &Recorded) -> Vec<Line> {
-        match &self.interface {
-            Some(interface) if !recorded.is_of(interface) => return Vec::new(),
-            _ => {}
+        let is_its = match &self.interface {
+            Some(interface) => recorded.is_of(interface),
+            None => may_be_of_a_reader(&recorded.event.what),
+        };
+        if !is_its {
+            return Vec::new();
         }
         let event = &recorded.event;
         let line = |out, text| Line::plain(event, out, text);
@@ -122,13 +128,20 @@ impl Known {
             },
             What::Interrupt(bytes) => self.conversation.notified(event, bytes),
             What::Control { setup, data, result } => {
+                if let Some(iccd) = &mut self.iccd {
+                    let request = iccd::Request { setup, data, result };
+                    let (talk, masker) = (&mut self.conversation, &mut self.masker);
+                    if let Some(lines) = iccd.lines(talk, masker, event, request) {
+                        return lines;
+                    }
+                }
                 let what = request(setup);
                 let end = match result {
                     Ok(answer) if answer.is_empty() => String::new(),
                     Ok(answer) => format!(" -> {}", hex(answer)),
                     Err(error) => format!(" ! {error}"),
                 };
-                // An ICCD's requests may carry a PIN.
+                // An ICCD's, which may not be known for one, may carry a PIN.
                 let sent = match data.len() {
                     0 => String::new(),
                     length => format!(" ({length} bytes)"),
@@ -137,6 +150,16 @@ impl Known {
                 vec![line(true, format!("{what}{sent}{end}"))]
             }
         }
+    }
+}
+
+/// Where a device's descriptors are not in the trace: of hubs, among others, it is not.
+fn may_be_of_a_reader(what: &What) -> bool {
+    match what {
+        // A request to an interface.
+        What::Control { setup, .. } => setup.request_type & 0x1F == 1,
+        What::Interrupt(bytes) => matches!(bytes.first(), Some(0x50 | 0x51)),
+        What::Out(_) | What::In(_) => true,
     }
 }
 

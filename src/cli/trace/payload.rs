@@ -13,6 +13,13 @@ pub(super) struct Blocks {
     ins: Option<u8>,
 }
 
+impl Blocks {
+    /// INS of the command under way.
+    pub(super) const fn ins(&self) -> Option<u8> {
+        self.ins
+    }
+}
+
 /// What the data of a command's XfrBlock are, and INS, if they begin a command APDU.
 pub(super) fn command(data: &[u8], by_host: bool, known: &mut Blocks) -> (Vec<String>, Option<u8>) {
     match parse(data).filter(|_| by_host) {
@@ -27,8 +34,8 @@ pub(super) fn command(data: &[u8], by_host: bool, known: &mut Blocks) -> (Vec<St
             (lines, known.ins)
         }
         None => {
-            let ins = data.get(1).copied().filter(|_| data.len() >= 4);
-            (apdu(data).into_iter().collect(), ins)
+            known.ins = data.get(1).copied().filter(|_| data.len() >= 4);
+            (apdu(data).into_iter().collect(), known.ins)
         }
     }
 }

@@ -148,11 +148,33 @@ fn pin_entry_at_the_reader() {
     }
 }
 
+/// XFR_BLOCK with that in the high byte of wValue.
+fn xfr_request(parameter: u8) -> SetupPacket {
+    let value = u16::from_le_bytes([0, parameter]);
+    SetupPacket { request_type: 0x21, request: 0x65, value, index: 0, length: 0 }
+}
+
 /// Version A of ICCD: header and data of a T=0 command are requests of their own.
 #[test]
 fn iccd_requests() {
-    let mut masker = Masker::for_iccd();
-    assert_eq!(masker.request(&[0x00, 0x20, 0x00, 0x81, 6]), None);
-    assert_eq!(masker.request(PIN), Some(vec![MASK; 6]));
-    assert_eq!(masker.request(&verify(&[6], PIN, &[])), Some(verify(&[6], &[MASK; 6], &[])));
+    let mut masker = masker(ExchangeLevel::Character);
+    let mut request = |data| masker.request(&xfr_request(0), data);
+    assert_eq!(request(&[0x00, 0x20, 0x00, 0x81, 6]), None);
+    assert_eq!(request(PIN), Some(vec![MASK; 6]));
+    assert_eq!(request(&verify(&[6], PIN, &[])), Some(verify(&[6], &[MASK; 6], &[])));
+}
+
+/// Version B: APDUs, in parts by wValue.
+#[test]
+fn iccd_requests_in_parts() {
+    let apdu = verify(&[0, 0x01, 0x2C], &[0x39; 300], &[]);
+    let mut masker = masker(ExchangeLevel::ExtendedApdu);
+    for (parameter, part) in [(1, &apdu[..100]), (3, &apdu[100..200]), (2, &apdu[200..])] {
+        let masked = masker.request(&xfr_request(parameter), part).unwrap();
+        assert!(!masked.contains(&0x39), "{masked:02X?}");
+    }
+    let select = [0x00, 0xA4, 0x00, 0x00, 2, 0x39, 0x39];
+    assert_eq!(masker.request(&xfr_request(0), &select), None);
+    let status = SetupPacket { request_type: 0xA1, request: 0x81, ..xfr_request(0) };
+    assert_eq!(masker.request(&status, &apdu), None);
 }

@@ -211,7 +211,7 @@ impl Tape {
             address => (u16::from(info.bus), address),
         };
         let is_iccd = matches!(info.interface_protocol, 1 | 2);
-        let masker = if is_iccd { Masker::for_iccd() } else { Masker::new(&info.class) };
+        let masker = Masker::of(info);
         Self {
             recorder,
             bus,
@@ -253,18 +253,14 @@ impl Tape {
 
     /// What the host submits, its PIN masked.
     fn submit(&mut self, pipe: Pipe, setup: Option<SetupPacket>, length: usize, data: &Bytes) {
-        const XFR_BLOCK: u8 = 0x65;
         let recorder = self.recorder.clone();
         let mut sink = recorder.lock();
         let masked = match (sink.pins, pipe) {
             (Pins::Kept, _) => None,
             (_, Pipe::BulkOut) => self.masker.message(data),
             (_, Pipe::Control) if self.is_iccd => match setup {
-                Some(setup) if setup.request == XFR_BLOCK => self.masker.request(data),
-                Some(setup) if setup.request_type & 0x60 == 0x20 && !data.is_empty() => {
-                    self.masker.message(data)
-                }
-                _ => None,
+                Some(setup) => self.masker.request(&setup, data),
+                None => None,
             },
             _ => None,
         };

@@ -118,19 +118,42 @@ impl Lenient {
     }
 
     /// The place of the next thing that the device sends by now: an answer to what was matched, or
-    /// what the interrupt pipe brings before anything that the host still has to send.
+    /// what the interrupt pipe brings before anything that matters that the host still has to send.
     pub(super) fn next(&self, events: &VecDeque<Event>) -> Option<usize> {
-        let mut hosts = false;
+        let mut waits = false;
         events.iter().position(|event| {
-            hosts |= is_hosts(&event.what);
+            waits |= match &event.what {
+                What::Out(bytes) => bytes.first().is_some_and(|kind| matters(*kind)),
+                _ => false,
+            };
             match &event.what {
-                What::Interrupt(_) => !hosts,
+                What::Interrupt(_) => !waits,
                 What::In(_) => {
                     whose(&event.what).is_some_and(|whose| self.seqs.contains_key(&whose))
                 }
                 _ => false,
             }
         })
+    }
+
+    /// Passes over what the other driver asked for before the event at `at`, which comes now:
+    /// what it heard is no longer so. Gives how much of it the host sent, and where the event is.
+    pub(super) fn pass(&self, events: &mut VecDeque<Event>, at: usize) -> (usize, usize) {
+        let (mut index, mut passed, mut left) = (0, 0, 0);
+        events.retain(|event| {
+            index += 1;
+            let before = index <= at;
+            let owed = |whose| self.seqs.contains_key(&whose);
+            let keep = match &event.what {
+                What::Out(_) | What::Control { .. } => !before,
+                What::In(_) => !before || whose(&event.what).is_some_and(owed),
+                What::Interrupt(_) => true,
+            };
+            passed += usize::from(!keep && is_hosts(&event.what));
+            left += usize::from(before && keep);
+            keep
+        });
+        (passed, left)
     }
 
     /// The answer with the host's sequence number.
@@ -148,6 +171,11 @@ impl Lenient {
     }
 }
 
+/// What makes a difference to the card, and is looked for.
+const fn matters(kind: u8) -> bool {
+    matches!(kind, POWER_ON | XFR_BLOCK | SECURE | ESCAPE)
+}
+
 /// Slot and sequence number of a bulk message.
 fn whose(what: &What) -> Option<(u8, u8)> {
     match what {
@@ -158,10 +186,21 @@ fn whose(what: &What) -> Option<(u8, u8)> {
     }
 }
 
+/// The same command; of case 1, with T=0's P3 or without.
+fn same_exchange(recorded: &[u8], sent: &[u8]) -> bool {
+    recorded == sent || without_p3(recorded) == without_p3(sent)
+}
+
+fn without_p3(command: &[u8]) -> &[u8] {
+    match command {
+        [header @ .., 0] if header.len() == 4 => header,
+        other => other,
+    }
+}
+
 /// Where the command is in the recording: the next one of its slot that does the same. One that
 /// drivers send now and then is looked for no farther than what matters.
 fn position(sent: &Message<'_>, masked: Option<&[u8]>, events: &VecDeque<Event>) -> Option<usize> {
-    let matters = |kind: u8| matches!(kind, POWER_ON | XFR_BLOCK | SECURE | ESCAPE);
     let masked = masked.and_then(|masked| Message::parse(masked).ok());
     for (at, event) in events.iter().enumerate() {
         let What::Out(bytes) = &event.what else { continue };
@@ -171,7 +210,11 @@ fn position(sent: &Message<'_>, masked: Option<&[u8]>, events: &VecDeque<Event>)
         }
         let like = |sent: &Message<'_>| {
             recorded.message_type == sent.message_type
-                && (recorded.data == sent.data || !matches!(sent.message_type, XFR_BLOCK | ESCAPE))
+                && match sent.message_type {
+                    XFR_BLOCK => same_exchange(recorded.data, sent.data),
+                    ESCAPE => recorded.data == sent.data,
+                    _ => true,
+                }
         };
         if like(sent) || masked.as_ref().is_some_and(like) {
             return Some(at);
