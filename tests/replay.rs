@@ -70,8 +70,10 @@ fn conversations() {
                 true => Replay::lenient(trace),
                 false => Replay::new(trace),
             };
-            // Another driver's with its timing: what happens at rest, happens then.
-            let clock = if lenient { Clock::monotonic() } else { Clock::virtual_time() };
+            let clock = match recording.manner().ends_with("fast:") {
+                true => Clock::virtual_time(),
+                false => Clock::monotonic(),
+            };
             let stack = Stack::empty();
             stack.attach_with_clock(replay, clock).unwrap();
             converse(&Context::on(&stack).unwrap(), &recording);

@@ -6,7 +6,8 @@
 pub struct Recording {
     /// The file in `fixtures`.
     pub file: &'static str,
-    /// Another driver made it, or nobody can send the same again at the same moments.
+    /// Another driver made it, or it was one without an interrupt pipe, which is asked for its card
+    /// at moments that do not come again.
     pub lenient: bool,
     /// SCARD_PROTOCOL_*
     pub protocol: u32,
@@ -14,6 +15,19 @@ pub struct Recording {
     pub exchanges: Vec<(Vec<u8>, Vec<u8>)>,
     /// What was exchanged after the card was taken out and put in again; nothing if it was not.
     pub again: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Recording {
+    /// How it is replayed, as in the name of a trace: one in which the card is taken out, with its
+    /// timing.
+    pub fn manner(&self) -> &'static str {
+        match (self.lenient, self.again.is_empty()) {
+            (true, true) => "lenient:fast:",
+            (true, false) => "lenient:",
+            (false, true) => "fast:",
+            (false, false) => "",
+        }
+    }
 }
 
 /// T=0, T=1
@@ -35,7 +49,41 @@ pub fn all() -> Vec<Recording> {
         ours("sim-time-extension.pcapng", T1, vec![read]),
         ours("qemu-usb-ccid-uhci.pcap", T0, qemu()),
         ours("qemu-usb-ccid-xhci.pcap", T0, qemu()),
+        from_qemus_reader("qemu-libccid.pcap", true),
+        from_qemus_reader("qemu-pcscd.pcap", false),
+        from_qemus_reader("qemu-library.pcap", false),
+        from_usbd_ccid("usbd-ccid-libccid.pcap"),
+        from_usbd_ccid("usbd-ccid-pcscd.pcap"),
+        from_usbd_ccid("usbd-ccid-library.pcap"),
     ]
+}
+
+/// The conversation of `tests/vm/cases/lib/conversation.py`.
+fn from_qemus_reader(file: &'static str, lenient: bool) -> Recording {
+    let again: &[&[u8]] = &[&[0x00, 0x10, 0, 0, 2, 0xCA, 0xFE]];
+    let (exchanges, again) = (answered(COMMANDS), answered(again));
+    Recording { file, lenient, protocol: T0, exchanges, again }
+}
+
+/// The same with a card that cannot be taken out.
+fn from_usbd_ccid(file: &'static str) -> Recording {
+    let more: &[&[u8]] = &[&[0x00, 0x12, 4, 0, 0, 4, 0], &[0x00, 0x14, 7, 0xD0]];
+    let exchanges = [answered(COMMANDS), answered(more)].concat();
+    Recording { file, lenient: true, protocol: T1, exchanges, again: Vec::new() }
+}
+
+const COMMANDS: &[&[u8]] = &[
+    &[0x00, 0xA4, 0, 0, 2, 0x3F, 0],
+    &[0x00, 0x10, 0, 0, 3, 1, 2, 3],
+    &[0x00, 0x12, 0, 0x33, 0x33],
+    &[0x00, 0x12, 1, 0, 0],
+    &[0x00, 0x12, 0, 0xFF, 0],
+    &[0x00, 0x99, 0, 0],
+    &[0x00, 0x10, 0, 0, 4, 0xAA, 0xBB, 0xCC, 0xDD],
+];
+
+fn answered(commands: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    commands.iter().map(|command| (command.to_vec(), card(command))).collect()
 }
 
 /// Bytes that count from `first` on, and 9000.
@@ -63,15 +111,14 @@ fn apdus() -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Those that QEMU recorded itself.
 fn qemu() -> Vec<(Vec<u8>, Vec<u8>)> {
-    let commands: [&[u8]; 6] = [
+    answered(&[
         &[0x00, 0xA4, 0, 0, 2, 0x3F, 0],
         &[0x00, 0x12, 0, 0x34, 0],
         &[0x00, 0x10, 0, 0, 3, 1, 2, 3],
         &[0x00, 0x10, 0, 0, 1, 2],
         &[0x00, 0x12, 0, 0xE0, 0],
         &[0x00, 0x10, 0, 0, 4, 0xAA, 0xBB, 0xCC, 0xDD],
-    ];
-    commands.map(|command| (command.to_vec(), card(command))).to_vec()
+    ])
 }
 
 /// What the card in QEMU's reader and usbd-ccid's says (`tests/vm/peer.py`, `tests/peers`).

@@ -12,7 +12,7 @@ const VERIFY_PIN_DIRECT: &str = "42330006";
 
 fn fixture(name: &str, manner: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
-    format!("trace:{manner}:{}", path.canonicalize().unwrap().display())
+    format!("trace:{manner}{}", path.canonicalize().unwrap().display())
 }
 
 /// pcscd with one trace.
@@ -38,8 +38,7 @@ fn end(mut pcscd: Pcscd, program: Puppet, name: &str) {
 fn conversations() {
     for recording in recordings::all() {
         let name = recording.file;
-        let manner = if recording.lenient { "lenient" } else { "fast" };
-        let (pcscd, mut program) = replaying(name, manner);
+        let (pcscd, mut program) = replaying(name, recording.manner());
         let exchanges = |program: &mut Puppet, exchanges: &[(Vec<u8>, Vec<u8>)]| {
             assert_eq!(program.connect("Trace 00 00"), recording.protocol.to_string(), "{name}");
             for (command, response) in exchanges {
@@ -70,7 +69,7 @@ fn conversations() {
 /// In virtual time the limit of a command that never ends comes at once.
 #[test]
 fn an_abort() {
-    let (pcscd, mut program) = replaying("sim-abort.pcapng", "fast");
+    let (pcscd, mut program) = replaying("sim-abort.pcapng", "fast:");
     program.connect("Trace 00 00");
     assert_eq!(program.say(&["transmit", "00160000"]).code, NOT_TRANSACTED);
     assert_eq!(program.transmit("001000000102"), "029000");
@@ -81,7 +80,7 @@ fn an_abort() {
 /// pcscd asks the slots in any order, so only leniently.
 #[test]
 fn three_slots() {
-    let (_pcscd, mut program) = replaying("sim-three-slots.pcapng", "lenient:fast");
+    let (_pcscd, mut program) = replaying("sim-three-slots.pcapng", "lenient:fast:");
     program.connect("Trace 00 00");
     assert_eq!(program.transmit("00100000025000"), "50009000");
     program.say(&["disconnect", "0"]).ok();
@@ -94,7 +93,7 @@ fn three_slots() {
 
 #[test]
 fn a_pin_at_the_reader() {
-    let (pcscd, mut program) = replaying("sim-pin-pad.pcapng", "fast");
+    let (pcscd, mut program) = replaying("sim-pin-pad.pcapng", "fast:");
     program.connect("Trace 00 00");
     let mut data = vec![30, 0, 0x82, 0, 0, 8, 4, 2, 1, 9, 4, 0, 0, 0, 0, 4, 0, 0, 0];
     data.extend([0x00, 0x20, 0x00, 0x81]);

@@ -1,10 +1,9 @@
 """pcscd's clients: programs of their own, so that each starts from nothing."""
 import json
-import pathlib
 
-from . import Program, run, wait_until
+from . import CASES, Program, run, wait_until
 
-CLIENT = ["env", f"PYTHONPATH={pathlib.Path(__file__).resolve().parent.parent}", "python3", "-m", "lib.client"]
+CLIENT = ["env", f"PYTHONPATH={CASES}", "python3", "-m", "lib.client"]
 
 
 def asked(*words):
