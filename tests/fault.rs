@@ -31,6 +31,13 @@ const BOUND: Duration = Duration::from_secs(75);
 /// tries to get back in step.
 const MUTE_TIME: Duration = Duration::from_secs(4);
 
+/// When a reader is said to be gone that is: a command's limit, what follows on it, and the time in
+/// which this test lets it be.
+const GONE_TIME: Duration = Duration::from_secs(80);
+
+/// In this time it is clear that it will not be.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Turns in which a reader gets nowhere, in that time.
 const MAX_TURNS: usize = 20_000;
 
@@ -65,6 +72,18 @@ impl Bench {
         let (faulty, tally) = Faulty::new(SimTransport::new(hands.port()).unwrap(), plan);
         let options = Options { total_limit: LIMIT, ..Options::default() };
         let now = Instant::from_millis(1);
+        let driver = Driver::new(Dialect::of(faulty), options, now);
+        let (completed, present, gone) = (BTreeMap::new(), None, false);
+        Self { driver, hands, tally, now, completed, present, gone }
+    }
+
+    /// The same device, opened anew by a driver that knows nothing, with nothing wrong any more.
+    fn reopened(self) -> Self {
+        let Self { hands, driver, now, .. } = self;
+        drop(driver);
+        let plan = Plan::from(Fault::Short, usize::MAX);
+        let (faulty, tally) = Faulty::new(SimTransport::new(hands.port()).unwrap(), plan);
+        let options = Options { total_limit: LIMIT, ..Options::default() };
         let driver = Driver::new(Dialect::of(faulty), options, now);
         let (completed, present, gone) = (BTreeMap::new(), None, false);
         Self { driver, hands, tally, now, completed, present, gone }
@@ -453,20 +472,94 @@ fn each_fault_once_at_each_step() {
     assert!(problems.is_empty(), "{} problems\n{}", problems.len(), problems.join("\n"));
 }
 
-/// From some step on nothing goes right any more: everything ends, and in the end the reader is
-/// said to be gone, or it says that it failed.
+/// What becomes of a reader with which something is wrong for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// It works all the same.
+    Works,
+    /// It is said to be gone.
+    Gone,
+    /// Each operation fails, and it is not said to be gone: it answers.
+    Fails,
+}
+
+/// Uses the reader again and again, until its fate is clear.
+fn fate(bench: &mut Bench, protocol: Protocol) -> Fate {
+    let began = bench.now;
+    loop {
+        match bench.works(protocol) {
+            Ok(()) => return Fate::Works,
+            Err(_) if bench.gone => return Fate::Gone,
+            Err(_) if bench.now.saturating_since(began) > PATIENCE => return Fate::Fails,
+            Err(_) => {}
+        }
+    }
+}
+
+/// What may become of it.
+fn fates(case: &Case, fault: Fault) -> &'static [Fate] {
+    use Fate::{Fails, Gone, Works};
+    let by_character = case.preset.ends_with("character");
+    let is_abort = case.operation == "abort";
+    match fault {
+        // What is well formed and something else makes everything fail that it is part of.
+        Fault::Flipped(_) => &[Fails, Gone],
+        // An Abort's answer may not take so long.
+        Fault::Delayed(time) if time < MUTE_TIME && is_abort => &[Works, Gone],
+        Fault::Delayed(time) if time < MUTE_TIME => &[Works],
+        // What a card is sent by characters comes twice, or an Abort that waits for its request.
+        Fault::Duplicated if by_character || is_abort => &[Works, Fails],
+        Fault::Duplicated => &[Works],
+        // On the control pipe a request tells its length, and there is no header to be wrong.
+        Fault::Split | Fault::WrongType | Fault::LengthTooLong | Fault::LengthBeyondReason
+            if case.preset.starts_with("iccd") =>
+        {
+            &[Works]
+        }
+        Fault::Short | Fault::Stump | Fault::Long | Fault::Stalled
+            if case.preset.starts_with("iccd") =>
+        {
+            &[Fails]
+        }
+        Fault::WrongSeq | Fault::WrongSlot if case.preset.starts_with("iccd") => &[Fails],
+        Fault::Long => &[Works],
+        // It refuses each command, in time and by its number.
+        Fault::WrongType => &[Fails],
+        _ => &[Gone],
+    }
+}
+
+/// From some step on nothing goes right any more: everything ends, in the end the reader is said to
+/// be gone, or it says that it failed; and when nothing is wrong any more, a driver that opens it
+/// anew has a reader that works, whatever it was left in.
 #[test]
 fn each_fault_for_good() {
+    let mut problems = Vec::new();
     for case in CASES {
         let steps = steps(case);
         for step in [steps.start, (steps.start + steps.end) / 2] {
             for fault in FAULTS {
+                let mut wrong = |what: String| {
+                    let Case { operation, preset, .. } = case;
+                    let from = format!("{fault:?} from step {step} on");
+                    problems.push(format!("{operation} ({preset}), {from}: {what}"));
+                };
                 let mut bench = Bench::new(case.preset, Plan::from(fault, step));
                 (case.before)(&mut bench, case.protocol);
                 let _ = (case.run)(&mut bench, case.protocol);
-                // Whatever: it ends.
-                let _ = bench.works(case.protocol);
+                let fate = fate(&mut bench, case.protocol);
+                if !fates(case, fault).contains(&fate) {
+                    wrong(format!("{fate:?}"));
+                }
+                let took = bench.now.saturating_since(Instant::ZERO);
+                if fate == Fate::Gone && took > GONE_TIME {
+                    wrong(format!("gone after {took:?}"));
+                }
+                if let Err(why) = bench.reopened().works(case.protocol) {
+                    wrong(format!("opened anew, {why}"));
+                }
             }
         }
     }
+    assert!(problems.is_empty(), "{} problems\n{}", problems.len(), problems.join("\n"));
 }

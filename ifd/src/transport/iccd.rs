@@ -19,6 +19,9 @@ use std::time::Duration;
 /// wMaxPacketSize of the bulk-IN pipe that is not there.
 const PACKET: usize = 64;
 
+/// After so many control requests in a row that failed on the bus, the device is given up.
+const MAX_BROKEN: u32 = 16;
+
 /// What usbfs says of an endpoint that the interface does not have (ENOENT).
 const NO_SUCH_ENDPOINT: TransferError = TransferError::System(2);
 
@@ -122,6 +125,8 @@ pub struct Iccd<T> {
     /// The control transfer under way has been cancelled.
     cancelled: bool,
     gone: bool,
+    /// Control requests in a row that failed on the bus; a stall is an answer.
+    broken: u32,
     waker: Option<Waker>,
 }
 
@@ -151,6 +156,7 @@ impl<T: Transport> Iccd<T> {
             done: VecDeque::new(),
             cancelled: false,
             gone: false,
+            broken: 0,
             waker: None,
         }
     }
@@ -204,6 +210,7 @@ impl<T: Transport> Iccd<T> {
     }
 
     fn control_ended(&mut self, result: Result<Bytes, TransferError>, now: Instant) {
+        let before = std::mem::take(&mut self.broken);
         let failure = match &result {
             Ok(bytes) => return self.translator.handle_control(Ok(bytes), now),
             Err(TransferError::Disconnected) => return self.end(),
@@ -211,6 +218,11 @@ impl<T: Transport> Iccd<T> {
             Err(TransferError::Cancelled) => Failure::TimedOut,
             Err(error) => {
                 debug!("control request: {error}");
+                self.broken = before + 1;
+                if self.broken >= MAX_BROKEN {
+                    warn!("{} control requests have failed in a row: {error}", self.broken);
+                    return self.end();
+                }
                 Failure::Broken
             }
         };
