@@ -22,11 +22,14 @@ use nusb::{Endpoint, Interface, MaybeFuture};
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Buffers kept for a pipe that queues one transfer at a time, and one to spare.
 const SPARE_BUFFERS: usize = 2;
+
+/// How long a bulk-OUT transfer that has failed may go unnoticed while bulk-IN is listened to.
+const OUT_PERIOD: Duration = Duration::from_millis(50);
 
 type ControlTransfer = Pin<Box<dyn Future<Output = Result<Bytes, TransferError>> + Send>>;
 
@@ -41,6 +44,8 @@ pub struct UsbTransport {
     bulk_out: Option<Queue<Bulk, Out>>,
     bulk_in: Option<Queue<Bulk, In>>,
     interrupt: Option<Queue<Interrupt, In>>,
+    /// When bulk-OUT is looked at again.
+    out_look: Option<Instant>,
     /// Ended before they began.
     failed: VecDeque<Completion>,
 }
@@ -63,6 +68,7 @@ impl UsbTransport {
             bulk_out,
             bulk_in,
             interrupt,
+            out_look: None,
             failed: VecDeque::new(),
         })
     }
@@ -73,6 +79,21 @@ impl UsbTransport {
     fn no_such_endpoint(&mut self, pipe: Pipe) {
         let result = Err(TransferError::System(2));
         self.failed.push_back(Completion { pipe, result, full: false });
+    }
+
+    /// That a command has gone out is no news, and waking a thread for it would cost as much as its
+    /// answer does: while bulk-IN, which brings that, is listened to, nothing is woken.
+    fn poll_out(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Completion> {
+        let Some(bulk_out) = &mut self.bulk_out else {
+            return Poll::Pending;
+        };
+        let listening = self.bulk_in.as_ref().is_some_and(|q| q.endpoint.pending() > 0);
+        let mut asleep = Context::from_waker(Waker::noop());
+        let polled = bulk_out.poll(Pipe::BulkOut, if listening { &mut asleep } else { cx });
+        let waits = bulk_out.endpoint.pending() > 0 && listening;
+        let look = self.out_look.filter(|look| *look > now).unwrap_or(now + OUT_PERIOD);
+        self.out_look = waits.then_some(look);
+        polled
     }
 }
 
@@ -208,7 +229,7 @@ impl Transport for UsbTransport {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, _now: Instant) -> Poll<Completion> {
+    fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Completion> {
         if let Some(completion) = self.failed.pop_front() {
             return Poll::Ready(completion);
         }
@@ -223,10 +244,8 @@ impl Transport for UsbTransport {
                 return Poll::Ready(completion);
             }
         }
-        if let Some(bulk_out) = &mut self.bulk_out {
-            if let Poll::Ready(completion) = bulk_out.poll(Pipe::BulkOut, cx) {
-                return Poll::Ready(completion);
-            }
+        if let Poll::Ready(completion) = self.poll_out(cx, now) {
+            return Poll::Ready(completion);
         }
         if let Some(transfer) = self.control.front_mut() {
             if let Poll::Ready(result) = transfer.as_mut().poll(cx) {
@@ -235,6 +254,10 @@ impl Transport for UsbTransport {
             }
         }
         Poll::Pending
+    }
+
+    fn poll_deadline(&self) -> Option<Instant> {
+        self.out_look
     }
 
     fn cancel(&mut self, pipe: Pipe) {
