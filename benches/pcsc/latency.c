@@ -5,9 +5,10 @@
  *   latency SOCKET [DAEMON [SAMPLES]]
  *   latency first                          one command and no more, for the time from a program's start
  *
- * SOCKET: where the simulated reader's hands listen, or - for a reader without; DAEMON: process
- * number of pcscd, whose CPU time is shown, too; SAMPLES: of round trips, else 2000. The reader is
- * the first there is. Prints a line for each: what, samples, p50, p99, max in microseconds.
+ * SOCKET: where the simulated reader's hands listen, or - for a reader without, whose card is left
+ * alone; DAEMON: process number of pcscd, whose CPU time is shown, too, or 0 for none; SAMPLES: of
+ * round trips, else 2000. The reader is the first there is. Prints a line for each: what, samples,
+ * p50, p99, max in microseconds.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -136,8 +137,15 @@ static void find_reader(void)
 {
 	char names[16 * MAX_READERNAME];
 	DWORD length = sizeof names;
+	SCARD_READERSTATE readers = { .szReader = "\\\\?PnP?\\Notification" };
+	LONG rv;
 
-	check("SCardListReaders", SCardListReaders(context, NULL, names, &length));
+	/* A daemon that has just been started may not have it yet. */
+	while ((rv = SCardListReaders(context, NULL, names, &length)) == SCARD_E_NO_READERS_AVAILABLE) {
+		check("SCardGetStatusChange", SCardGetStatusChange(context, INFINITE, &readers, 1));
+		length = sizeof names;
+	}
+	check("SCardListReaders", rv);
 	names[sizeof reader - 1] = 0; /* no name is longer */
 	strcpy(reader, names);
 }
@@ -346,7 +354,7 @@ static void first_commands(int n)
 
 int main(int argc, char **argv)
 {
-	const char *daemon = argc > 2 ? argv[2] : NULL;
+	const char *daemon = argc > 2 && strcmp(argv[2], "0") != 0 ? argv[2] : NULL;
 	int samples = argc > 3 ? atoi(argv[3]) : 2000;
 
 	if (argc < 2 || samples < 1) {
@@ -361,8 +369,8 @@ int main(int argc, char **argv)
 	round_trips(5, samples, daemon);
 	round_trips(255, samples, daemon);
 	status(samples);
+	contexts(500);
 	if (strcmp(argv[1], "-") != 0) {
-		contexts(500);
 		cancels(200);
 		open_hands(argv[1]);
 		insertions(100);
