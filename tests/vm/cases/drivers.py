@@ -2,11 +2,11 @@
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard,libifdscard.so limit=500
 import json
 import pathlib
-import time
 
 from lib import (card_insert, card_remove, check, pcscd, Program, reader_plug, reader_unplug, require, require_equal, run,
                  times_given, wait_for_command, wait_for_usb, wait_until)
 from lib.pcsc import asked, reader, start_transmit
+from lib.usbmon import Wire
 
 NEVER = "00160000"
 DRIVERS = ("libccid", "scard")
@@ -56,30 +56,32 @@ with check("a card out and in is seen"):
 with check("a card taken out ends its command at once"):
     with pcscd("scard"):
         name = reader()
-        with start_transmit(name, NEVER) as program:
+        with Wire() as wire, start_transmit(name, NEVER) as program:
             program.expect("^begun")
             wait_for_command(NEVER)
-            began = time.monotonic()
             card_remove()
             program.wait(within=10, status=0)
             answer, ended = json.loads(program.lines[-1][1])
             require_equal(answer, "8010000C", "what the transmit ended with")
-            print(f"# {1000 * (ended - began):.0f} ms from the card's removal, its command to QEMU included")
+            # RDR_to_PC_NotifySlotChange: slot 0 is empty, and that has changed.
+            took = wire.milliseconds_from(r" C Ii:\S+ 0\S* 2 = 5002", ended)
+            print(f"# {took:.0f} ms from the reader's word that the card is out to the command's end")
         card_insert()
 
 with check("a reader unplugged ends its command at once, and comes back"):
     with pcscd("scard"):
         name = reader()
-        with start_transmit(name, NEVER) as program:
+        with Wire() as wire, start_transmit(name, NEVER) as program:
             program.expect("^begun")
             wait_for_command(NEVER)
-            began = time.monotonic()
             reader_unplug()
             program.wait(within=10, status=0)
             answer, ended = json.loads(program.lines[-1][1])
             # QEMU takes the card out before it takes the reader.
             require(answer in ("80100017", "8010000C"), f"the transmit ended with {answer}")
-            print(f"# {1000 * (ended - began):.0f} ms from the unplugging, its command to QEMU included")
+            # A transfer of the reader's ends because of that, or the reader says that its card is out.
+            took = wire.milliseconds_from(r" C (Ii:\S+ 0\S* 2 = 5002|[IB]i:\S+ -\d+)", ended)
+            print(f"# {took:.0f} ms from the first that the kernel sees of it to the command's end")
         wait_until(lambda: not asked("readers"), "pcscd has let go of the reader")
         reader_plug()
         card_insert()

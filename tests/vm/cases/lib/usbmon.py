@@ -36,6 +36,15 @@ class Wire(Program):
                 found.append((number, data))
         return found
 
+    def milliseconds_from(self, pattern, moment):
+        """From the first line that matches to a moment of time.monotonic(), whoever had it."""
+        wait_until(lambda: re.search(pattern, self.text("out"), re.MULTILINE), f"{pattern} on the USB")
+        line = next(line for line in self.text("out").splitlines() if re.search(pattern, line))
+        # usbmon tells microseconds, up to 4096 seconds.
+        told = int(line.split()[1]) / 1e6
+        passed = moment - told
+        return ((passed + 2048) % 4096 - 2048) * 1000
+
     def wait_for_command(self, command):
         """Waits until the host has sent this APDU (hexadecimal, short) in a PC_to_RDR_XfrBlock, in whatever wrapping."""
         wanted = bytes.fromhex(command)
