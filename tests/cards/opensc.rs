@@ -49,6 +49,28 @@ pub fn use_card(folder: &Path, run: &dyn Fn(&str, &[&str]) -> Ended) {
     assert!(verifies(&key, &signature, &message));
     fs::write(&message, "another").unwrap();
     assert!(!verifies(&key, &signature, &message));
+
+    // What Firefox loads such a module with, NSS, sees the card by way of it.
+    let database = format!("sql:{}", folder.display());
+    let add = ["-dbdir", &database, "-force", "-add", "OpenSC", "-libfile", &module()];
+    prepare("certutil", &["-N", "--empty-password", "-d", &database]);
+    prepare("modutil", &add);
+    let tokens = ok("modutil", &["-dbdir", &database, "-list", "OpenSC"]);
+    assert!(tokens.contains("Token Name: OpenPGP card (User PIN (sig))"), "{tokens}");
+}
+
+/// Runs a program that needs no card.
+#[track_caller]
+fn prepare(program: &str, arguments: &[&str]) {
+    let (status, out) = Process::start(Command::new(program).args(arguments)).end();
+    assert_eq!(status, Some(0), "{program} {arguments:?}:\n{out}");
+}
+
+/// OpenSC's PKCS #11 module.
+fn module() -> String {
+    let files = Process::start(Command::new("dpkg").args(["--listfiles", "opensc-pkcs11"])).end().1;
+    let module = files.lines().find(|line| line.ends_with("/opensc-pkcs11.so"));
+    module.unwrap_or_else(|| panic!("no module (tests/packages)\n{files}")).to_owned()
 }
 
 /// Whether OpenSSL takes it for the signature of the message.

@@ -209,7 +209,8 @@ impl Pcscd {
         command
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("run/pcscd/pcscd.comm")
     }
 

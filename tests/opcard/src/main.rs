@@ -31,9 +31,7 @@ fn main() -> ExitCode {
     let end = virt::with_platform(store, |platform| {
         let dispatch = dispatch::Dispatch::default();
         platform.run_client_with_backends("opcard", dispatch, dispatch::BACKENDS, |client| {
-            let mut options = opcard::Options::default();
-            // Nobody is there to press it.
-            options.button_available = false;
+            let options = opcard::Options::default();
             connection.run(&mut card::Card::new(opcard::Card::new(client, options)))
         })
     });
