@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(Trace::read(bytes).is_err());
         return;
     };
-    let mut masker = Masker::for_iccd();
+    let mut masker = Masker::unknown();
     let mut last = 0;
     for event in events {
         let event = match event {

@@ -15,6 +15,7 @@ use super::scdaemon;
 use super::usbmon::{Stage, TransferType};
 use super::write::{Outgoing, usbmon_packet};
 use ccid::wire::SetupPacket;
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ pub(super) struct Lines<R> {
     urbs: u64,
     /// Of scdaemon's, messages take several lines.
     scdaemon: scdaemon::Log,
-    first: Option<Record>,
+    /// Found, and not taken.
+    ready: VecDeque<Record>,
 }
 
 impl<R: Read> Lines<R> {
@@ -45,13 +47,17 @@ impl<R: Read> Lines<R> {
         let text = BufReader::new(text);
         let scdaemon = scdaemon::Log::default();
         let time = Duration::ZERO;
-        let mut lines = Self { text, number: 0, time, urbs: 0, scdaemon, first: None };
-        lines.first = lines.look(MAX_PREAMBLE)?;
-        if lines.first.is_some() { Ok(lines) } else { Err(TraceError::NotPcap) }
+        let ready = VecDeque::new();
+        let mut lines = Self { text, number: 0, time, urbs: 0, scdaemon, ready };
+        match lines.look(MAX_PREAMBLE)? {
+            Some(first) => lines.ready.push_front(first),
+            None => return Err(TraceError::NotPcap),
+        }
+        Ok(lines)
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Record>, TraceError> {
-        match self.first.take() {
+        match self.ready.pop_front() {
             Some(first) => Ok(Some(first)),
             None => self.look(u64::MAX),
         }
@@ -74,7 +80,15 @@ impl<R: Read> Lines<R> {
                 return Ok(Some(self.told(&told)));
             }
             if let Some(data) = self.usbmon(text).or_else(|| self.logged(text)) {
-                return Ok(Some(record(self.number, data)));
+                let found = record(self.number, data);
+                return Ok(Some(match self.scdaemon.end() {
+                    // It began before.
+                    Some(told) => {
+                        self.ready.push_back(found);
+                        self.told(&told)
+                    }
+                    None => found,
+                }));
             }
         }
         Ok(None)
@@ -273,6 +287,18 @@ mod tests {
         assert_eq!(events[0].event.what, What::Out(Bytes::from_static(&STATUS)));
         assert_eq!(events[1].event.what, What::In(Bytes::from_static(&ANSWER)));
         assert_eq!((events[1].event.packet, events[1].event.time), (6, Duration::from_secs(2)));
+    }
+
+    /// Whatever stands among its lines, numbers go up.
+    #[test]
+    fn a_log_of_scdaemons_with_others_in_it() {
+        let events = read(
+            "DBG: ccid-driver: PC_to_RDR_Abort:\n\
+             00000089 -> 000000 65 00 00 00 00 00 07 00 00 00\n\
+             DBG: ccid-driver: PC_to_RDR_Abort:\n",
+        );
+        let packets: Vec<_> = events.iter().map(|event| event.event.packet).collect();
+        assert_eq!(packets, [1, 2, 3]);
     }
 
     #[test]
