@@ -2,6 +2,7 @@
 //!
 //! * [`transport`]: the four pipes of a CCID interface, and what stands behind them.
 //! * [`driver`]: one reader on one transport, without a thread.
+//! * [`source`]: where a reader can be opened, and opened again.
 //! * [`thread`]: the same on a thread of its own, for many callers.
 //! * [`trace`]: recorded USB traffic.
 //! * [`quirks`]: what is known of particular readers, the user's own rows included.
@@ -18,6 +19,7 @@ pub mod features;
 pub mod hotplug;
 pub mod named;
 pub mod quirks;
+pub mod source;
 #[doc(hidden)]
 pub mod sync;
 pub mod thread;
@@ -25,4 +27,5 @@ pub mod trace;
 pub mod transport;
 
 pub use clock::Clock;
+pub use source::Source;
 pub use thread::{Done, Handle, ReaderEvent, Ticket};

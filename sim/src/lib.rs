@@ -31,5 +31,5 @@ pub use device::{ControlReply, Descriptors, Device};
 pub use faulty::Faulty;
 pub use hands::Hands;
 pub use iccd::Iccd;
-pub use port::Port;
+pub use port::{Claim, Port};
 pub use reader::{Reader, ReaderBuilder};

@@ -1,7 +1,9 @@
 //! The socket a simulated device is plugged into.
 
 use crate::Device;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use ccid::Instant;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 /// A device and its plug. Clones are the same port.
@@ -14,7 +16,22 @@ struct Shared<D: ?Sized> {
     /// Counts plug-ins: odd while plugged in.
     plugs: u64,
     waker: Option<Waker>,
+    /// Alive for as long as somebody has claimed it.
+    claim: Weak<()>,
+    /// Counts those who wanted to claim it and could not.
+    refused: u64,
+    /// The device's time when it was last driven by somebody who does so no more.
+    time: Instant,
     device: D,
+}
+
+/// Keeps all others from claiming a [`Port`] for as long as it lives.
+pub struct Claim(#[allow(dead_code)] Arc<()>);
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claim")
+    }
 }
 
 impl<D: ?Sized> Clone for Port<D> {
@@ -26,7 +43,14 @@ impl<D: ?Sized> Clone for Port<D> {
 impl<D: Device> Port<D> {
     /// A port with `device` plugged in.
     pub fn new(device: D) -> Self {
-        let shared = Shared { plugs: 1, waker: None, device };
+        let shared = Shared {
+            plugs: 1,
+            waker: None,
+            claim: Weak::new(),
+            refused: 0,
+            time: Instant::ZERO,
+            device,
+        };
         Self { plugged: Arc::default(), shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -87,6 +111,41 @@ impl<D: Device + ?Sized> Port<D> {
             shared.waker = Some(waker.clone());
         }
         Some(act(&mut shared.device))
+    }
+
+    /// Claims it, as a driver does an interface on USB: whoever else wants to meanwhile cannot, and
+    /// gets none.
+    pub fn claim(&self) -> Option<Claim> {
+        let mut shared = self.lock();
+        if shared.claim.strong_count() > 0 {
+            shared.refused += 1;
+            return None;
+        }
+        let claim = Arc::new(());
+        shared.claim = Arc::downgrade(&claim);
+        Some(Claim(claim))
+    }
+
+    /// Somebody has claimed it.
+    pub fn is_claimed(&self) -> bool {
+        self.lock().claim.strong_count() > 0
+    }
+
+    /// How often somebody could not claim it because another had.
+    pub fn refused(&self) -> u64 {
+        self.lock().refused
+    }
+
+    /// The device's time, of which whoever drives it next goes on: time never stands still until a
+    /// clock that begins anew has caught up.
+    pub fn time(&self) -> Instant {
+        self.lock().time
+    }
+
+    /// Nobody drives the device from now on, until somebody else does.
+    pub fn leave(&self, time: Instant) {
+        let mut shared = self.lock();
+        shared.time = shared.time.max(time);
     }
 
     fn set_plugged(&self, plugged: bool) {

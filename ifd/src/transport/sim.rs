@@ -4,12 +4,16 @@
 //! one, or when it is full; what the device has not been asked for stays in the device. The device
 //! is driven from [`poll`](Transport::poll) alone and lives by the `now` given there.
 
+mod source;
+
+pub use source::SimSource;
+
 use super::descriptors::{self, BadDescriptors, CcidInterface, UnusableInterface};
 use super::{Completion, DeviceInfo, Pipe, TransferError, Transport};
 use bytes::{Bytes, BytesMut};
 use ccid::Instant;
 use ccid::wire::SetupPacket;
-use sim::{ControlReply, Device, Port};
+use sim::{Claim, ControlReply, Device, Port};
 use std::collections::VecDeque;
 use std::fmt;
 use std::task::{Context, Poll, Waker};
@@ -30,6 +34,8 @@ pub enum OpenError {
     Unusable(UnusableInterface),
     /// It has no CCID interface.
     NoReader,
+    /// Another has claimed the port.
+    Busy,
 }
 
 impl fmt::Display for OpenError {
@@ -39,6 +45,7 @@ impl fmt::Display for OpenError {
             Self::Descriptors(error) => error.fmt(f),
             Self::Unusable(error) => error.fmt(f),
             Self::NoReader => f.write_str("no CCID interface"),
+            Self::Busy => f.write_str("claimed by another"),
         }
     }
 }
@@ -58,6 +65,11 @@ pub struct SimTransport<D: Device + ?Sized> {
     plugs: u64,
     wire: Wire,
     waker: Option<Waker>,
+    /// How much later it is for the device than by the clock given here; none before it is known.
+    ahead: Option<Duration>,
+    /// The device's time.
+    time: Instant,
+    claim: Option<Claim>,
 }
 
 impl<D: Device + ?Sized> fmt::Debug for SimTransport<D> {
@@ -89,7 +101,19 @@ impl<D: Device + ?Sized> SimTransport<D> {
             Some(found) => found.map_err(OpenError::Unusable)?,
             None => return Err(OpenError::NoReader),
         };
-        Ok(Self { port, plugs, wire: Wire::new(interface), waker: None })
+        let (wire, time) = (Wire::new(interface), port.time());
+        Ok(Self { port, plugs, wire, waker: None, ahead: None, time, claim: None })
+    }
+
+    /// The same, and claims the port for as long as it lives ([`Port::claim`]).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`OpenError::Busy`] if another has claimed it.
+    pub fn claiming(port: Port<D>) -> Result<Self, OpenError> {
+        let claim = port.claim().ok_or(OpenError::Busy)?;
+        let mut transport = Self::new(port)?;
+        transport.claim = Some(claim);
+        Ok(transport)
     }
 
     /// Whoever waits for the waker only must not miss what a submission or a cancel brings.
@@ -97,6 +121,12 @@ impl<D: Device + ?Sized> SimTransport<D> {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+impl<D: Device + ?Sized> Drop for SimTransport<D> {
+    fn drop(&mut self) {
+        self.port.leave(self.time);
     }
 }
 
@@ -126,8 +156,9 @@ impl<D: Device + ?Sized> Transport for SimTransport<D> {
 
     fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Completion> {
         if self.wire.done.is_empty() {
-            let Self { port, plugs, wire, .. } = self;
-            if port.drive(*plugs, cx.waker(), |device| wire.run(device, now)).is_none() {
+            let Self { port, plugs, wire, time, .. } = self;
+            *time = now + *self.ahead.get_or_insert_with(|| time.saturating_since(now));
+            if port.drive(*plugs, cx.waker(), |device| wire.run(device, *time)).is_none() {
                 wire.disconnect();
             }
         }
@@ -141,7 +172,8 @@ impl<D: Device + ?Sized> Transport for SimTransport<D> {
     }
 
     fn poll_deadline(&self) -> Option<Instant> {
-        self.wire.deadline
+        let deadline = self.wire.deadline?.since_epoch();
+        Some(Instant::from_duration(deadline.saturating_sub(self.ahead.unwrap_or_default())))
     }
 
     fn cancel(&mut self, pipe: Pipe) {

@@ -1,10 +1,11 @@
 //! Finding CCID interfaces on the machine's USB, and opening one.
 
 use super::UsbTransport;
+use crate::transport::DeviceInfo;
 use crate::transport::descriptors::{CcidInterface, Found, UnusableInterface, ccid_interfaces};
 use nusb::{ErrorKind, MaybeFuture};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A process that has a device open.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,7 +113,8 @@ fn candidates(device: &nusb::DeviceInfo) -> Vec<Candidate> {
     const VENDOR: u8 = 0xFF;
     let vendor_ccid = |number| {
         // Only devices with a vendor's interface are worth the reading.
-        cached_interfaces(device).into_iter().flatten().any(|found| found.info.interface == number)
+        let found = cached_interfaces(device).and_then(|found| find(found, number));
+        found.is_some_and(|found| found.is_ok())
     };
     device
         .interfaces()
@@ -210,17 +212,41 @@ impl Candidate {
         .map_err(|error| OpenError::System(error.to_string()))?;
         let mut found = find(found, self.interface)
             .unwrap_or(Err(OpenError::System("the interface is not there any more".into())))?;
-        let info = &mut found.info;
+        self.name(&mut found.info);
+        Ok(found)
+    }
+
+    /// Puts in what the system knows of the device besides its descriptors.
+    fn name(&self, info: &mut DeviceInfo) {
         info.manufacturer = self.manufacturer().map(str::to_owned);
         info.product = self.product().map(str::to_owned);
         info.serial_number = self.serial_number().map(str::to_owned);
         info.interface_name = self.interface_name().map(str::to_owned);
-        #[cfg(target_os = "linux")]
-        {
-            info.bus = self.device.busnum();
+        info.bus = self.bus();
+        info.address = self.address();
+    }
+
+    /// The device, if the system tells of it without its being opened, and this user may open it.
+    ///
+    /// # Errors
+    /// [`OpenError`], as far as it is known already: no permission, or descriptors that do not
+    /// allow it.
+    pub fn info(&self) -> Result<Option<DeviceInfo>, OpenError> {
+        if let Some(node) = self.node().filter(|node| is_denied(node)) {
+            return Err(OpenError::PermissionDenied { node: Some(node) });
         }
-        info.address = self.device.device_address();
-        Ok(found)
+        let Some(found) = cached_interfaces(&self.device) else {
+            return Ok(None);
+        };
+        let Some(found) = find(found, self.interface) else {
+            return Ok(None);
+        };
+        let mut info = found?.info;
+        if info.interface_protocol > 2 {
+            return Err(OpenError::Protocol(info.interface_protocol));
+        }
+        self.name(&mut info);
+        Ok(Some(info))
     }
 
     fn error(&self, error: &nusb::Error) -> OpenError {
@@ -233,13 +259,13 @@ impl Candidate {
     }
 
     #[cfg(target_os = "linux")]
-    fn node(&self) -> Option<PathBuf> {
+    pub(super) fn node(&self) -> Option<PathBuf> {
         let (bus, address) = (self.device.busnum(), self.device.device_address());
         Some(PathBuf::from(format!("/dev/bus/usb/{bus:03}/{address:03}")))
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn node(&self) -> Option<PathBuf> {
+    pub(super) fn node(&self) -> Option<PathBuf> {
         None
     }
 
@@ -255,8 +281,8 @@ impl Candidate {
 
     /// The class descriptor, if the system tells it without the device being opened.
     pub fn class(&self) -> Option<ccid::ClassDescriptor> {
-        let found = cached_interfaces(&self.device)?;
-        found.into_iter().find(|f| f.info.interface == self.interface).map(|f| f.info.class)
+        let found = find(cached_interfaces(&self.device)?, self.interface)?;
+        found.ok().map(|found| found.info.class)
     }
 
     /// bInterfaceClass: 0Bh, or FFh of a reader older than the class.
@@ -273,17 +299,30 @@ fn find(found: Vec<Found>, number: u8) -> Option<Result<CcidInterface, OpenError
     })
 }
 
-/// The usable CCID interfaces by the descriptors that the system keeps of every device.
+/// The CCID interfaces by the descriptors that the system keeps of every device.
 #[cfg(target_os = "linux")]
-fn cached_interfaces(device: &nusb::DeviceInfo) -> Option<Vec<CcidInterface>> {
+fn cached_interfaces(device: &nusb::DeviceInfo) -> Option<Vec<Found>> {
     const DEVICE_LEN: usize = 18;
     let bytes = std::fs::read(device.sysfs_path().join("descriptors")).ok()?;
     let (device, configurations) = bytes.split_at_checked(DEVICE_LEN)?;
-    let found = ccid_interfaces(device, configurations, |_| None).ok()?;
-    Some(found.into_iter().filter_map(Result::ok).collect())
+    ccid_interfaces(device, configurations, |_| None).ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn cached_interfaces(_device: &nusb::DeviceInfo) -> Option<Vec<CcidInterface>> {
+fn cached_interfaces(_device: &nusb::DeviceInfo) -> Option<Vec<Found>> {
     None
+}
+
+/// This user may not open the device node. It is not opened to find out: that would tell others
+/// that the reader is wanted.
+#[cfg(target_os = "linux")]
+fn is_denied(node: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let access = Access::READ_OK | Access::WRITE_OK;
+    accessat(CWD, node, access, AtFlags::EACCESS) == Err(rustix::io::Errno::ACCESS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_denied(_node: &Path) -> bool {
+    false
 }

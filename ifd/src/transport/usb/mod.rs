@@ -6,8 +6,12 @@
 mod discover;
 #[cfg(target_os = "linux")]
 mod holder;
+#[cfg(target_os = "linux")]
+mod rivals;
+mod source;
 
 pub use discover::{Candidate, Holder, ListError, OpenError, readers};
+pub use source::UsbSource;
 
 use super::descriptors::CcidInterface;
 use super::{Completion, DeviceInfo, Pipe, TransferError, Transport};
