@@ -123,7 +123,7 @@ pub(crate) fn attribute_of(
     handle: &HandleEntry,
     slot: &SlotEntry,
 ) -> Option<Vec<u8>> {
-    let info = slot.reader.info();
+    let info = &slot.info;
     let number = |value: u32| Some(value.to_le_bytes().to_vec());
     let text = |value: &Option<String>| {
         // Texts end with a NUL, as pcsc-lite's do.

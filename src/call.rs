@@ -7,7 +7,7 @@
 
 use crate::cause;
 use crate::error::Error;
-use crate::stack::{Inner, SlotId, StackState};
+use crate::stack::{CardState, GRACE, Inner, SlotEntry, SlotId, StackState};
 use ccid::{Operation, Output};
 use crossbeam_channel::Sender as Wakes;
 use ifd::sync::channel::{Receiver, Sender, bounded};
@@ -83,6 +83,8 @@ pub(crate) struct Call {
     woken: Receiver<()>,
     /// The slot that is this call's turn, if any.
     turn: Option<SlotId>,
+    /// Readers that stay open for it.
+    needs: Vec<u64>,
 }
 
 impl Call {
@@ -99,7 +101,7 @@ impl Call {
         let entry = CallEntry { ended: None, running: None, interest: Interest::Nothing, sleeper };
         calls.insert(id, entry);
         drop(state);
-        Ok(Self { inner: Arc::clone(inner), context, id, woken, turn: None })
+        Ok(Self { inner: Arc::clone(inner), context, id, woken, turn: None, needs: Vec::new() })
     }
 
     /// Waits until `check` gives something; it is asked now and after every change that the call
@@ -158,6 +160,16 @@ impl Call {
         }
     }
 
+    /// Has the readers of `slots` opened where they are not, and kept open until the call ends.
+    pub(crate) fn need(&mut self, state: &mut StackState, slots: impl IntoIterator<Item = SlotId>) {
+        self.needs.extend(slots.into_iter().filter_map(|slot| state.need(slot)));
+    }
+
+    /// Waits until the reader of `slot` is open and what is in it is known.
+    pub(crate) fn reach(&self, slot: SlotId) -> Result<(), Error> {
+        self.wait_at(slot, |entry| (entry.reader.is_some() && !entry.fresh).then_some(()))
+    }
+
     /// Waits for the turn at `slot`: first come, first served among those whose handle may use the
     /// card. It is kept until the call ends.
     pub(crate) fn enter(&mut self, slot: SlotId, handle: Option<u64>) -> Result<(), Error> {
@@ -165,10 +177,29 @@ impl Call {
         self.inner.lock().slot_mut(slot).ok_or(Error::ReaderUnavailable)?.queue(id, handle);
         // From here on, dropping the call takes it out of the queue.
         self.turn = Some(slot);
+        self.wait_at(slot, |entry| entry.take_turn(id).then_some(()))
+    }
+
+    /// Waits until `check` gives something for `slot`. That another program has the reader is the
+    /// end of it once that program has had its time to let an idle reader go.
+    fn wait_at<R>(
+        &self,
+        slot: SlotId,
+        check: impl Fn(&mut SlotEntry) -> Option<R>,
+    ) -> Result<R, Error> {
+        let patience = ifd::sync::now() + GRACE;
         self.watch(Interest::Slots(vec![slot]))?;
-        self.wait(None, |state| match state.slot_mut(slot) {
-            None => Some(Err(Error::ReaderUnavailable)),
-            Some(entry) => entry.take_turn(id).then_some(Ok(())),
+        self.wait(None, |state| {
+            let Some(entry) = state.slot_mut(slot) else {
+                return Some(Err(Error::ReaderUnavailable));
+            };
+            match entry.card {
+                CardState::OutOfReach(Error::SharingViolation) if ifd::sync::now() < patience => {
+                    None
+                }
+                CardState::OutOfReach(error) => Some(Err(error)),
+                _ => check(entry).map(Ok),
+            }
         })?
     }
 
@@ -187,7 +218,10 @@ impl Call {
             let Some(entry) = state.slot(slot) else {
                 return Err(ccid::Error::Disconnected);
             };
-            let (reader, number) = (entry.reader.clone(), entry.number);
+            let Some(reader) = entry.reader.clone() else {
+                return Err(ccid::Error::Disconnected);
+            };
+            let number = entry.number;
             match state.call(self.context, self.id) {
                 Some(CallEntry { ended: None, running, .. }) => {
                     let ticket = reader.start(number, operation, limit, done);
@@ -226,6 +260,9 @@ impl Drop for Call {
         let mut state = self.inner.lock();
         if let Some(context) = state.contexts.get_mut(&self.context) {
             context.calls.remove(&self.id);
+        }
+        for id in self.needs.drain(..) {
+            state.unneed(id);
         }
         if let Some(slot) = self.turn {
             if let Some(entry) = state.slot_mut(slot) {

@@ -40,13 +40,16 @@ impl Card {
         let inner = &shared.inner;
         let mut call = Call::begin(inner, shared.id)?;
         let slot = {
-            let state = inner.lock();
+            let mut state = inner.lock();
             let slot = state.slots.iter().find(|slot| slot.name.as_c_str() == reader);
             let slot = slot.ok_or(Error::UnknownReader)?;
             // Sharing that cannot be is told at once, not after the queue.
-            slot.may_share(share).then_some(slot.id).ok_or(Error::SharingViolation)?
+            let slot = slot.may_share(share).then_some(slot.id).ok_or(Error::SharingViolation)?;
+            call.need(&mut state, [slot]);
+            slot
         };
         if share == ShareMode::Direct {
+            call.reach(slot)?;
             let handle = open_handle(shared, slot, share)?;
             return Ok(Self { context: context.clone(), handle, open: true });
         }
@@ -159,8 +162,9 @@ impl Card {
     /// reset: [`Context::cancel`] ends the waiting, and the reset goes on.
     ///
     /// [`Disposition::LeaveCard`] leaves the card powered, with the protocol that was agreed on,
-    /// for whoever connects next. It stays so without any handle open: power is never cut for
-    /// idleness.
+    /// for whoever connects next. It stays so without any handle open, for as long as its reader
+    /// does: one on USB is closed when it has been idle for a second
+    /// ([`Stack::attach_shared`](crate::Stack::attach_shared)).
     ///
     /// # Errors
     /// [`Error::InvalidHandle`], with the card.

@@ -40,6 +40,7 @@ pub(crate) fn ensure_powered(
     match card {
         None => Err(Error::ReaderUnavailable),
         Some(CardState::Powered(_)) => Ok(()),
+        Some(CardState::OutOfReach(error)) => Err(error),
         Some(CardState::Absent | CardState::Unknown) => Err(Error::NoSmartcard),
         Some(
             CardState::Mute

@@ -43,8 +43,7 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    /// A context on the readers of the machine's USB. The first one of a process opens them; takes
-    /// up to 5 seconds then.
+    /// A context on the readers of the machine's USB. None is opened before it is needed.
     ///
     /// # Errors
     /// [`Error::InternalError`] if no thread can be started.
@@ -189,10 +188,12 @@ impl Context {
     }
 
     /// Connects to the card in `reader`, or with [`ShareMode::Direct`] to the reader itself. Waits
-    /// while another holds a transaction, and for the card to be powered up.
+    /// while another holds a transaction, and for the card to be powered up. For another program to
+    /// let go of the reader it waits about half a second, what one takes that no longer needs it.
     ///
     /// # Errors
-    /// [`Error::UnknownReader`], [`Error::SharingViolation`], [`Error::NoSmartcard`],
+    /// [`Error::UnknownReader`], [`Error::SharingViolation`] also if another program has the reader
+    /// ([`Stack::unusable_readers`] tells which), [`Error::NoSmartcard`],
     /// [`Error::UnresponsiveCard`], [`Error::ProtoMismatch`], [`Error::Cancelled`].
     pub fn connect(
         &self,
@@ -204,7 +205,10 @@ impl Context {
     }
 
     /// Waits until the state of one of `readers` differs from what it says its caller knows, for
-    /// at most `timeout` (without one, for ever). Costs nothing while nothing happens.
+    /// at most `timeout` (without one, for ever). Costs nothing while nothing happens. Readers that
+    /// are opened for it say first what is in them, which may take longer than `timeout`: the card
+    /// has to be powered up. One that another program has is [`State::UNAVAILABLE`](crate::State),
+    /// and tried again a few times a second.
     ///
     /// # Errors
     /// [`Error::Timeout`] if nothing changed, [`Error::Cancelled`], [`Error::UnknownReader`] at
@@ -227,19 +231,18 @@ impl Context {
     }
 
     /// Which of `readers` have a card with one of these ATRs: their event states have
-    /// [`State::ATRMATCH`](crate::State::ATRMATCH). Returns at once, with the readers' states and
-    /// ATRs as [`get_status_change`](Self::get_status_change) fills them in:
+    /// [`State::ATRMATCH`](crate::State::ATRMATCH). Waits for no change, and fills in the readers'
+    /// states and ATRs as [`get_status_change`](Self::get_status_change) does:
     /// SCardLocateCardsByATR.
     ///
     /// # Errors
-    /// [`Error::UnknownReader`], [`Error::InvalidHandle`].
+    /// [`Error::UnknownReader`], [`Error::InvalidHandle`], [`Error::Cancelled`].
     pub fn locate_cards_by_atr(
         &self,
         atrs: &[AtrMask],
         readers: &mut [ReaderState],
     ) -> Result<(), Error> {
-        self.is_valid()?;
-        status_wait::locate(&self.shared.inner, atrs, readers)
+        status_wait::locate(&self.shared.inner, self.shared.id, atrs, readers)
     }
 
     /// The groups of readers there are: [`DEFAULT_READERS`], with all of them; none without

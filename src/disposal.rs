@@ -35,6 +35,8 @@ impl Inner {
         slot.remove_handle(entry.share);
         let held = slot.transaction.is_some_and(|holder| holder.handle == handle);
         let wish = wish(entry.standing, held);
+        state.handle_closed(id);
+        let slot = state.slot_mut(id)?;
         if slot.transaction.is_some() && !held {
             // The holder's work is not disturbed.
             slot.owed = wish.or(slot.owed.take());
@@ -157,9 +159,9 @@ impl StackState {
         let CardState::Powered(atr) = &slot.card else {
             return None;
         };
+        let (reader, number) = (slot.reader.clone()?, slot.number);
         slot.card = CardState::Resetting(atr.clone());
         slot.protocol = None;
-        let (reader, number) = (slot.reader.clone(), slot.number);
         self.mark_handles(id, Standing::Reset, None);
         Some(Disposal { slot: id, reader, number, operation })
     }

@@ -144,7 +144,7 @@ impl Card {
             let mut state = inner.lock();
             let id = state.not_kept_out(self.handle())?;
             let slot = state.slot(id).ok_or(Error::ReaderUnavailable)?;
-            (id, slot.reader.clone())
+            (id, slot.reader.clone().ok_or(Error::ReaderUnavailable)?)
         };
         let facts = ReaderFacts {
             class: &reader.info().class,

@@ -86,7 +86,8 @@ bitflags! {
         const CHANGED = 0x0002;
         /// There is no such reader.
         const UNKNOWN = 0x0004;
-        /// The reader is gone.
+        /// The state cannot be told: the reader is gone, with [`UNKNOWN`](Self::UNKNOWN); without,
+        /// another program has it, or it cannot be opened.
         const UNAVAILABLE = 0x0008;
         /// No card.
         const EMPTY = 0x0010;

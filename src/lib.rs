@@ -38,7 +38,14 @@
 //! card while another holds a transaction is done when that ends.
 //!
 //! A card keeps its power while any handle is open, and after the last was closed with
-//! [`Disposition::LeaveCard`]: power is never cut for idleness.
+//! [`Disposition::LeaveCard`] for as long as its reader stays open.
+//!
+//! A reader on USB is one program's at a time. It is opened when a connection or a wait needs it,
+//! and closed, its card powered off, when nobody has needed it for a second, or as soon as another
+//! program wants it then ([`Stack::attach_shared`]). While another program has it, it is listed,
+//! connecting fails with [`Error::SharingViolation`], and waits go on: they show
+//! [`State::UNAVAILABLE`], and end when the reader has come free. Those who need one reader at the
+//! same time use pcscd, which this stack can drive readers for.
 //!
 //! # Errors
 //!

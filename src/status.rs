@@ -96,7 +96,7 @@ impl Card {
         let state = self.shared().inner.lock();
         let (handle, slot) = find(&state, self.handle())?;
         let status = match &slot.card {
-            CardState::Unknown => Status::UNKNOWN,
+            CardState::Unknown | CardState::OutOfReach(_) => Status::UNKNOWN,
             CardState::Absent => Status::ABSENT,
             CardState::Powering
             | CardState::Resetting(_)

@@ -11,6 +11,10 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+/// How long a wait whose time is shorter goes on until it is known what is in readers that are
+/// opened for it.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
+
 /// The state bits that a caller's knowledge is compared by.
 const COMPARED: State = State::UNKNOWN
     .union(State::UNAVAILABLE)
@@ -33,20 +37,40 @@ enum Target {
 struct Wait {
     call: Call,
     targets: Vec<Target>,
+    /// Readers had to be opened for it.
+    opens: bool,
 }
 
 impl Wait {
     fn begin(inner: &Arc<Inner>, context: u64, readers: &[ReaderState]) -> Result<Self, Error> {
-        let call = Call::begin(inner, context)?;
-        let found = targets(&inner.lock(), readers);
-        let targets = found.map_err(|error| call.error(error))?;
-        let slots = targets.iter().filter_map(|target| match target {
-            Target::Slot(slot) => Some(*slot),
-            _ => None,
-        });
+        let mut call = Call::begin(inner, context)?;
+        let found = {
+            let mut state = inner.lock();
+            targets(&state, readers).map(|targets| {
+                call.need(&mut state, slots(&targets));
+                let opens = !is_settled(&state, &targets);
+                (targets, opens)
+            })
+        };
+        let (targets, opens) = found.map_err(|error| call.error(error))?;
+        let slots: Vec<_> = slots(&targets).collect();
         let pnp = targets.iter().any(|target| matches!(target, Target::Pnp(_)));
-        call.watch(if pnp { Interest::Everything } else { Interest::Slots(slots.collect()) })?;
-        Ok(Self { call, targets })
+        call.watch(if pnp { Interest::Everything } else { Interest::Slots(slots) })?;
+        Ok(Self { call, targets, opens })
+    }
+
+    /// Waits until readers that are opened for it have said what is in them, but not without end: a
+    /// caller who does not want to wait for changes wants to know how things are, all the same.
+    fn settle(&self) -> Result<(), Error> {
+        if !self.opens {
+            return Ok(());
+        }
+        let deadline = ifd::sync::now() + SETTLE_TIME;
+        match self.call.wait(Some(deadline), |state| is_settled(state, &self.targets).then_some(()))
+        {
+            Ok(()) | Err(Error::Timeout) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fills in what there is to see; true if the wait is over.
@@ -86,7 +110,9 @@ impl Future for StatusChange {
             Ok(wait) => wait,
             Err(error) => return Poll::Ready(Err(*error)),
         };
-        let over = wait.call.poll(cx, |state| wait.look(state, readers).then_some(()));
+        let over = wait.call.poll(cx, |state| {
+            (is_settled(state, &wait.targets) && wait.look(state, readers)).then_some(())
+        });
         if over.is_ready() {
             // Asked again, it has nothing more to say.
             self.wait = Err(Error::InvalidHandle);
@@ -105,24 +131,38 @@ pub(crate) fn wait(
     let wait = Wait::begin(inner, context, readers)?;
     // A time that the clock cannot hold is as good as none.
     let deadline = timeout.and_then(|timeout| ifd::sync::now().checked_add(timeout));
+    wait.settle()?;
     wait.call.wait(deadline, |state| wait.look(state, readers).then_some(()))
 }
 
 /// Fills in what there is to see now, and which cards have one of these ATRs.
 pub(crate) fn locate(
-    inner: &Inner,
+    inner: &Arc<Inner>,
+    context: u64,
     atrs: &[AtrMask],
     readers: &mut [ReaderState],
 ) -> Result<(), Error> {
-    let state = inner.lock();
-    let targets = targets(&state, readers)?;
-    look(&state, &targets, readers);
-    for (target, reader) in targets.iter().zip(readers) {
+    let wait = Wait::begin(inner, context, readers)?;
+    wait.settle()?;
+    wait.look(&inner.lock(), readers);
+    for (target, reader) in wait.targets.iter().zip(readers) {
         if matches!(target, Target::Slot(_)) && atrs.iter().any(|atr| atr.matches(reader.atr())) {
             reader.add_event(State::ATRMATCH);
         }
     }
     Ok(())
+}
+
+/// All readers have said what is in them since they were opened, or cannot be opened.
+fn is_settled(state: &StackState, targets: &[Target]) -> bool {
+    slots(targets).all(|slot| state.slot(slot).is_none_or(|entry| !entry.fresh))
+}
+
+fn slots(targets: &[Target]) -> impl Iterator<Item = SlotId> {
+    targets.iter().filter_map(|target| match target {
+        Target::Slot(slot) => Some(*slot),
+        _ => None,
+    })
 }
 
 fn targets(state: &StackState, readers: &[ReaderState]) -> Result<Vec<Target>, Error> {

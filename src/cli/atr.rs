@@ -65,6 +65,7 @@ pub(crate) fn run(
 /// The ATR of the card in a reader, and the reader's clock in kHz.
 fn read(session: &Session, chosen: &Chosen) -> Result<(Vec<u8>, Option<u32>), Failure> {
     let states = session.states(std::slice::from_ref(&chosen.name))?;
+    states.iter().try_for_each(|state| session.check_reach(state))?;
     let state = states.first().filter(|state| state.event_state().contains(State::PRESENT));
     let Some(state) = state else {
         return Err(Failure::of(Error::NoSmartcard, &chosen.text));

@@ -17,6 +17,8 @@ pub(crate) fn run(source: &Source<'_>, interrupt: &Interrupt, out: &mut Out) -> 
     let readers = session.all_states()?;
     let readers: Vec<_> = readers
         .iter()
+        // They are among those that cannot be used.
+        .filter(|(_, state)| !state.event_state().contains(State::UNAVAILABLE))
         .map(|(reader, state)| {
             let name = text(&reader.name);
             (numbering.iter().position(|other| *other == name), reader, state)

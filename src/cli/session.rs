@@ -67,38 +67,17 @@ impl<'a> Source<'a> {
         Session::on(stack, interrupt, Some(simulated))
     }
 
-    /// Opens the reader that `wanted` means, and no other on USB: other programs may be using them.
-    /// Without one, opens all, and takes the only reader, or the only one with a card.
+    /// The readers, and the one that `wanted` means; without that, the only reader, or the only one
+    /// with a card.
     pub(crate) fn open_one(
         &self,
         interrupt: &Interrupt,
         wanted: Option<&str>,
     ) -> Result<(Session, Chosen), Failure> {
-        let usb = if self.is_usb() { Stack::list_usb() } else { Vec::new() };
-        let (Some(wanted), false) = (wanted, usb.is_empty()) else {
-            let session = self.open(interrupt)?;
-            let chosen = session.choose(wanted)?;
-            session.wait_for_connection(&chosen)?;
-            return Ok((session, chosen));
-        };
-        let slots: Vec<_> =
-            usb.iter().flat_map(|reader| reader.names().iter().map(move |n| (reader, n))).collect();
-        let names: Vec<_> = slots.iter().map(|(_, name)| text(name)).collect();
-        let found = find(&names, wanted)?;
-        let (Some((reader, name)), Some(text)) = (slots.get(found), names.into_iter().nth(found))
-        else {
-            return Err(Failure::nothing("the reader has just gone"));
-        };
-        let stack = Stack::usb_only(std::slice::from_ref(reader), ccid::Options::default());
-        let stack = stack.map_err(|error| Failure::failed(format!("USB: {error}")))?;
-        let session = Session::on(stack, interrupt, None)?;
-        if session.readers().iter().any(|reader| reader.name == **name) {
-            return Ok((session, Chosen { name: (*name).clone(), text }));
-        }
-        Err(match session.stack.unusable_readers().first() {
-            Some(unusable) => cannot_be_used(unusable),
-            None => Failure::of(Error::ReaderUnavailable, &text),
-        })
+        let session = self.open(interrupt)?;
+        let chosen = session.choose(wanted)?;
+        session.wait_for_connection(&chosen)?;
+        Ok((session, chosen))
     }
 }
 
@@ -125,8 +104,8 @@ impl Session {
         self.stack.readers()
     }
 
-    /// The names of all readers in the order in which `list` numbers them; of those that cannot be
-    /// used, too, as they may be used by another program only for a while.
+    /// The names of all readers in the order in which `list` numbers them, those that cannot be used
+    /// included.
     pub(crate) fn numbering(&self) -> Vec<String> {
         match self.simulated.is_some() {
             true => self.readers().iter().map(|reader| text(&reader.name)).collect(),
@@ -169,28 +148,33 @@ impl Session {
     /// The reader that `wanted` means; without one the only reader, or the only one with a card.
     pub(crate) fn choose(&self, wanted: Option<&str>) -> Result<Chosen, Failure> {
         let readers = self.readers();
+        if readers.is_empty() {
+            return Err(self.no_reader(wanted));
+        }
         let names: Vec<_> = readers.iter().map(|reader| text(&reader.name)).collect();
-        let index = match (wanted, names.len()) {
-            (_, 0) => Err(self.no_reader(wanted)),
-            (Some(wanted), _) => find(&names, wanted),
-            (None, 1) => Ok(0),
-            (None, _) => self.only_one_with_a_card(&names),
+        let wanted = match wanted {
+            Some(wanted) => {
+                let all = self.numbering();
+                find(&all, wanted).map(|index| all.into_iter().nth(index).unwrap_or_default())
+            }
+            None if names.len() == 1 => Ok(names.first().cloned().unwrap_or_default()),
+            None => self.only_one_with_a_card(&names),
         }?;
-        match (readers.get(index), names.into_iter().nth(index)) {
-            (Some(reader), Some(text)) => Ok(Chosen { name: reader.name.clone(), text }),
-            _ => Err(self.no_reader(wanted)),
+        match readers.into_iter().find(|reader| text(&reader.name) == wanted) {
+            Some(reader) => Ok(Chosen { name: reader.name, text: wanted }),
+            None => {
+                let gone = Failure::of(Error::ReaderUnavailable, &wanted);
+                Err(self.explain(gone, Error::ReaderUnavailable, &wanted))
+            }
         }
     }
 
-    fn only_one_with_a_card(&self, names: &[String]) -> Result<usize, Failure> {
+    fn only_one_with_a_card(&self, names: &[String]) -> Result<String, Failure> {
         let states = self.all_states()?;
         let present = |state: &ReaderState| state.event_state().contains(State::PRESENT);
         let mut with_card = states.iter().filter(|(_, state)| present(state));
         match (with_card.next(), with_card.next()) {
-            (Some((reader, _)), None) => names
-                .iter()
-                .position(|name| *name == text(&reader.name))
-                .ok_or_else(|| Failure::nothing("the reader has just gone")),
+            (Some((reader, _)), None) => Ok(text(&reader.name)),
             (None, _) => Err(listing(Failure::nothing("no card in any of the readers"), names)),
             (Some(_), Some(_)) => {
                 let failure = Failure::usage("several readers have a card: say which by --reader");
@@ -213,16 +197,17 @@ impl Session {
             match self.context.get_status_change(None, &mut states) {
                 Ok(()) => {}
                 Err(Error::Cancelled) => return Err(Failure::Interrupted),
-                Err(error) => return Err(Failure::of(error, &chosen.text)),
+                Err(error) => return Err(self.failure(error, &chosen.text)),
             }
         }
         Ok(())
     }
 
     /// What has failed: a reader that is gone may have been given up, or be a trace that is not
-    /// what happens now.
+    /// what happens now; one that cannot be shared may be in use by another program.
     pub(crate) fn explain(&self, failure: Failure, error: Error, reader: &str) -> Failure {
-        if !matches!(error, Error::UnknownReader | Error::ReaderUnavailable) {
+        use Error::{ReaderUnavailable, SharingViolation, UnknownReader};
+        if !matches!(error, UnknownReader | ReaderUnavailable | SharingViolation) {
             return failure;
         }
         if let Some(failure) = self.difference() {
@@ -230,7 +215,7 @@ impl Session {
         }
         let unusable = self.stack.unusable_readers();
         match unusable.iter().find(|unusable| reader.starts_with(&unusable.name)) {
-            Some(unusable) => Failure::nothing(format!("{reader}: {}", unusable.reason)),
+            Some(unusable) => cannot_be_used(unusable),
             None => failure,
         }
     }
@@ -240,6 +225,19 @@ impl Session {
         let difference = self.simulated.iter().flatten().find_map(Simulated::difference)?;
         let failure = Failure::failed(format!("not as in the trace: {difference}"));
         Some(failure.hint("--lenient replays what another driver recorded"))
+    }
+
+    /// A call on `reader` has failed that was not an exchange.
+    pub(crate) fn failure(&self, error: Error, reader: &str) -> Failure {
+        self.explain(Failure::of(error, reader), error, reader)
+    }
+
+    /// Fails if the reader cannot be opened: another program has it.
+    pub(crate) fn check_reach(&self, state: &ReaderState) -> Result<(), Failure> {
+        match state.event_state().contains(State::UNAVAILABLE) {
+            true => Err(self.failure(Error::SharingViolation, &text(state.name()))),
+            false => Ok(()),
+        }
     }
 
     /// Why there is none, and what to do.

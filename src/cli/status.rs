@@ -8,6 +8,7 @@ use crate::cli::out::Out;
 use crate::cli::session::{Source, text};
 use scard::{ReaderState, State};
 use serde_json::{Value, json};
+use std::ffi::CString;
 use std::io::Write;
 
 pub(crate) fn run(
@@ -44,7 +45,9 @@ pub(crate) fn run(
     if readers.is_empty() {
         writeln!(out, "no reader")?;
     }
-    for (index, name, _, state) in readers {
+    // Those that cannot be reached follow, with the reason.
+    let reached = |state: &ReaderState| !state.event_state().contains(State::UNAVAILABLE);
+    for (index, name, _, state) in readers.into_iter().filter(|(.., state)| reached(state)) {
         writeln!(out, "{}  {name}", number(index))?;
         writeln!(out, "     {}", words(state).join(", "))?;
         if !state.atr().is_empty() {
@@ -54,7 +57,8 @@ pub(crate) fn run(
         writeln!(out, "     insertions and removals seen: {count}")?;
     }
     for reader in session.stack.unusable_readers() {
-        if only.is_none() {
+        let meant = |only: &CString| text(only).starts_with(&reader.name);
+        if only.as_ref().is_none_or(meant) {
             writeln!(out, "  -  {}\n     cannot be used: {}", reader.name, reader.reason)?;
         }
     }

@@ -47,6 +47,8 @@ struct Watch<'a> {
 enum Happening<'a> {
     ReaderAdded,
     ReaderRemoved,
+    /// No other program has it any more.
+    ReaderFree,
     /// With its ATR; none: it does not answer.
     CardInserted(&'a [u8]),
     CardRemoved,
@@ -76,7 +78,7 @@ impl Watch<'_> {
                 }
                 self.tell_changes()?;
                 let came_or_went = |state: &ReaderState| {
-                    state.event_state().intersects(State::UNAVAILABLE)
+                    state.event_state().contains(State::UNKNOWN | State::CHANGED)
                         || state.name() == PNP_NOTIFICATION()
                             && state.event_state().contains(State::CHANGED)
                 };
@@ -143,15 +145,24 @@ impl Watch<'_> {
         let mut states = std::mem::take(&mut self.states);
         let told = states.iter_mut().skip(1).try_for_each(|state| self.tell_change(state));
         self.states = states;
-        Ok(told?)
+        told?;
+        self.sync_unusable()
     }
 
     fn tell_change(&mut self, state: &mut ReaderState) -> io::Result<()> {
         let found = state.event_state();
-        if !found.contains(State::CHANGED) || found.contains(State::UNAVAILABLE) {
+        if !found.contains(State::CHANGED) || found.contains(State::UNKNOWN) {
+            return Ok(());
+        }
+        if found.contains(State::UNAVAILABLE) {
+            // Who has it is told with the readers that cannot be used.
+            state.sync_current_state();
             return Ok(());
         }
         let name = text(state.name());
+        if state.current_state().contains(State::UNAVAILABLE) {
+            self.tell(&name, &Happening::ReaderFree)?;
+        }
         let before = state.current_state().contains(State::PRESENT);
         let after = found.contains(State::PRESENT);
         // The counter has each of a removal and an insertion that fell between two waits.
@@ -194,6 +205,7 @@ impl Happening<'_> {
         match self {
             Self::ReaderAdded => "reader-added",
             Self::ReaderRemoved => "reader-removed",
+            Self::ReaderFree => "reader-free",
             Self::CardInserted(_) => "card-inserted",
             Self::CardRemoved => "card-removed",
         }
@@ -203,6 +215,7 @@ impl Happening<'_> {
         match self {
             Self::ReaderAdded => "reader there",
             Self::ReaderRemoved => "reader gone",
+            Self::ReaderFree => "reader free",
             Self::CardInserted(_) => "card inserted",
             Self::CardRemoved => "card removed",
         }

@@ -4,6 +4,8 @@
 //! anything but it. Callers wait on channels of their own ([`crate::call`]).
 
 mod arrival;
+mod device;
+mod keeper;
 mod lock;
 mod readers;
 mod slot;
@@ -14,15 +16,16 @@ mod usb;
 use crate::error::Error;
 use crate::holder;
 use ccid::Options;
-use ifd::Clock;
 use ifd::hotplug::Watch;
 use ifd::sync::{Condvar, Mutex, PoisonError};
 use ifd::transport::Transport;
+use ifd::{Clock, Source};
 use lock::Woken;
 use log::warn;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+pub(crate) use device::GRACE;
 pub use readers::ReaderInfo;
 pub(crate) use slot::{CardState, Holder, SlotEntry, SlotId};
 pub(crate) use state::{ContextEntry, FIRST_CHANGE, HandleEntry, StackState, Standing};
@@ -56,24 +59,23 @@ impl Stack {
 
     /// The same, with limits of the caller's choice for the readers attached.
     pub fn with_options(options: Options) -> Self {
-        Self::new(options, None)
+        Self::new(options)
     }
 
-    fn new(options: Options, only: Option<Vec<UsbKey>>) -> Self {
+    fn new(options: Options) -> Self {
         let inner = Inner {
             state: Mutex::new(StackState::new()),
             woken: Woken::new(),
             settled: Condvar::new(),
             idle: Mutex::new(None),
             options,
-            only,
             watch: Mutex::new(None),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// The readers on the machine's USB, now and as they come and go. Returns once what is in them
-    /// is known, or after 5 seconds.
+    /// The readers on the machine's USB, now and as they come and go. None is opened before it is
+    /// needed, nor stays open when it is not: see [`attach_shared`](Self::attach_shared).
     ///
     /// # Errors
     /// [`Error::InternalError`] if no thread can be started. No USB is no error: no readers.
@@ -86,11 +88,7 @@ impl Stack {
     /// # Errors
     /// As [`usb`](Self::usb).
     pub fn usb_with_options(options: Options) -> Result<Self, Error> {
-        Self::open_usb(options, None)
-    }
-
-    fn open_usb(options: Options, only: Option<Vec<UsbKey>>) -> Result<Self, Error> {
-        let stack = Self::new(options, only);
+        let stack = Self::new(options);
         let weak = Arc::downgrade(&stack.inner);
         let watch = Watch::start(move |change| {
             if let Some(inner) = weak.upgrade() {
@@ -102,7 +100,6 @@ impl Stack {
             Error::InternalError
         })?;
         *stack.inner.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
-        stack.settle();
         Ok(stack)
     }
 
@@ -142,14 +139,37 @@ impl Stack {
         transport: T,
         clock: Clock,
     ) -> Result<(), Error> {
-        self.inner.add(transport, clock, None)?;
+        self.inner.add(transport, clock)?;
         self.settle();
         Ok(())
     }
 
-    /// Readers that are plugged in and cannot be used, and why.
+    /// Adds a reader that is opened when a call needs it: a connection, which it stays open for,
+    /// or a wait for what is in it. When nobody has needed it for a second it is closed, and its
+    /// card powered off; at once, if another program wants it. A reader that another program has
+    /// open is listed, and calls that need it fail with [`Error::SharingViolation`] half a second
+    /// later if it is not free by then; waits show [`State::UNAVAILABLE`](crate::State) and go on.
+    ///
+    /// As nobody knows what has happened to the card while the reader was closed, one that was
+    /// there before and is there again counts as taken out and put in.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_shared<S: Source + 'static>(&self, source: S) -> Result<(), Error> {
+        self.inner.add_shared(Arc::new(source), None)
+    }
+
+    /// How long readers that are opened when needed stay open when they are not needed any more:
+    /// one second, unless set.
+    pub fn set_idle_time(&self, time: Duration) {
+        self.inner.lock().idle_time = time;
+    }
+
+    /// Readers that are plugged in and cannot be used, and why; of those that are opened when
+    /// needed, the ones that are needed now, or were a moment ago.
     pub fn unusable_readers(&self) -> Vec<UnusableReader> {
-        self.inner.lock().unusable.values().cloned().collect()
+        let state = self.inner.lock();
+        state.unusable.values().cloned().chain(state.in_trouble()).collect()
     }
 
     /// Ends all outstanding calls of all contexts with [`Error::ServiceStopped`] and closes the
@@ -174,7 +194,8 @@ impl Stack {
     fn settle(&self) {
         let deadline = Instant::now() + SETTLE_TIME;
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while !state.slots.iter().all(SlotEntry::is_settled) {
+        // One that is opened when needed is not waited for.
+        while state.slots.iter().any(|slot| slot.reader.is_some() && !slot.is_settled()) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return warn!("a reader has not said yet what is in it");
@@ -197,8 +218,6 @@ pub(crate) struct Inner {
     /// Wakes the thread that looks after idle transactions, if there is one.
     pub(crate) idle: Mutex<Option<holder::Waker>>,
     options: Options,
-    /// The readers on USB that may be opened; None: all.
-    only: Option<Vec<UsbKey>>,
     watch: Mutex<Option<Watch>>,
 }
 

@@ -23,7 +23,7 @@ impl Stack {
         let describe = |slot: &super::SlotEntry| ReaderInfo {
             name: slot.name.clone(),
             slot: slot.number.0,
-            device: slot.reader.info().clone(),
+            device: DeviceInfo::clone(&slot.info),
         };
         state.slots.iter().map(describe).collect()
     }

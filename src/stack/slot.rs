@@ -1,11 +1,14 @@
 //! A slot as PC/SC's "reader": what is in it, who uses it, who waits for it.
 
 use crate::call::CallId;
+use crate::error::Error;
 use crate::flags::{Protocol, ShareMode, State};
 use ccid::wire::SlotError;
 use ccid::{Atr, Operation, Slot};
+use ifd::transport::DeviceInfo;
 use std::collections::VecDeque;
 use std::ffi::CString;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Names a slot of the stack for as long as its reader is there.
@@ -15,8 +18,10 @@ pub(crate) struct SlotId(pub(crate) u64);
 /// What is in a slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum CardState {
-    /// The reader has not said yet.
+    /// The reader has not said yet, or is closed.
     Unknown,
+    /// The reader is needed and cannot be opened: what calls that need it are told.
+    OutOfReach(Error),
     Absent,
     /// A card was put in, and its ATR is being read.
     Powering,
@@ -46,8 +51,15 @@ pub(crate) struct SlotEntry {
     /// The device's index among those of the stack.
     pub(crate) index: usize,
     pub(crate) number: Slot,
-    pub(crate) reader: ifd::Handle,
+    /// The device, as far as it is known.
+    pub(crate) info: Arc<DeviceInfo>,
+    /// None while it is closed.
+    pub(crate) reader: Option<ifd::Handle>,
     pub(crate) card: CardState,
+    /// Nothing was known of the card since the reader was last closed.
+    pub(crate) fresh: bool,
+    /// There was a card in it when the reader was closed.
+    had_card: bool,
     /// Counts insertions and removals; never 0 once it is known what is in it, as that stands for
     /// "unknown" in what a waiting caller knows.
     pub(crate) events: u16,
@@ -74,15 +86,18 @@ impl SlotEntry {
         name: CString,
         index: usize,
         number: u8,
-        reader: ifd::Handle,
+        info: Arc<DeviceInfo>,
     ) -> Self {
         Self {
             id,
             name,
             index,
             number: Slot(number),
-            reader,
+            info,
+            reader: None,
             card: CardState::Unknown,
+            fresh: true,
+            had_card: false,
             events: 0,
             protocol: None,
             transaction: None,
@@ -101,7 +116,38 @@ impl SlotEntry {
     }
 
     pub(crate) fn is_present(&self) -> bool {
-        !matches!(self.card, CardState::Unknown | CardState::Absent)
+        !matches!(self.card, CardState::Unknown | CardState::OutOfReach(_) | CardState::Absent)
+    }
+
+    /// Its reader has been opened.
+    pub(crate) fn open(&mut self, reader: ifd::Handle) {
+        self.info = Arc::new(reader.info().clone());
+        self.reader = Some(reader);
+        self.card = CardState::Unknown;
+        self.fresh = true;
+    }
+
+    /// Its reader is closed: nothing is known any more.
+    pub(crate) fn close(&mut self) {
+        self.had_card |= self.is_present();
+        self.card = CardState::Unknown;
+        self.fresh = true;
+        self.protocol = None;
+        self.owed = None;
+    }
+
+    /// Its reader cannot be opened.
+    pub(crate) fn out_of_reach(&mut self, error: Error) {
+        self.card = CardState::OutOfReach(error);
+        self.fresh = false;
+    }
+
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        matches!(self.card, CardState::OutOfReach(_))
+    }
+
+    pub(crate) fn has_handles(&self) -> bool {
+        self.exclusive || self.shared > 0
     }
 
     /// The ATR of the card, powered or not.
@@ -117,10 +163,15 @@ impl SlotEntry {
     /// The reader has said whether a card is there; true if it is to be powered up.
     pub(crate) fn see_presence(&mut self, present: bool) -> bool {
         self.protocol = None;
+        if std::mem::take(&mut self.had_card) {
+            // It is gone, or another, for all that is known.
+            self.count_event();
+        }
         if present {
             self.card = CardState::Powering;
             return true;
         }
+        self.fresh = false;
         if self.card != CardState::Absent {
             // An insertion that was not told yet is not counted, and neither is its removal.
             if self.is_settled() || self.events == 0 {
@@ -143,6 +194,7 @@ impl SlotEntry {
         if self.card == CardState::Powering {
             self.count_event();
         }
+        self.fresh = false;
         self.protocol = None;
         // The card was not asked: it was broken off, or the reader was still at another command.
         let unasked = matches!(
@@ -193,7 +245,9 @@ impl SlotEntry {
     /// not there yet.
     pub(crate) fn state(&self) -> Option<State> {
         let mut state = match &self.card {
+            CardState::OutOfReach(_) => return Some(State::UNAVAILABLE),
             CardState::Unknown => return None,
+            _ if self.fresh => return None,
             CardState::Absent | CardState::Powering => return Some(State::EMPTY),
             CardState::Powered(_) | CardState::Resetting(_) => State::PRESENT,
             CardState::Unpowered(_) => State::PRESENT | State::UNPOWERED,

@@ -1,5 +1,6 @@
 //! What all contexts of a stack share.
 
+use super::device::{Device, IDLE_TIME};
 use super::slot::{SlotEntry, SlotId};
 use super::{UnusableReader, UsbKey};
 use crate::call::{CallEntry, CallId};
@@ -41,9 +42,9 @@ pub(crate) const FIRST_CHANGE: u16 = 0x4000;
 
 pub(crate) struct StackState {
     pub(crate) slots: Vec<SlotEntry>,
-    /// Index numbers of devices in use, and where on USB they are. Readers that cannot be used, or
-    /// are not to be, have theirs, too: names depend on nobody else.
-    pub(super) devices: BTreeMap<usize, Option<UsbKey>>,
+    /// Devices by their index. Readers that cannot be used have theirs, too: names depend on
+    /// nobody else.
+    pub(super) devices: BTreeMap<usize, Device>,
     pub(super) unusable: BTreeMap<UsbKey, UnusableReader>,
     /// Readers that stopped answering and were opened again, and when.
     pub(super) retried: BTreeMap<UsbKey, Instant>,
@@ -52,6 +53,8 @@ pub(crate) struct StackState {
     /// Readers that came or went, for the PnP name.
     pub(crate) changes: u16,
     pub(crate) stopped: bool,
+    /// How long a reader stays open that nobody needs.
+    pub(super) idle_time: Duration,
     next_id: u64,
 }
 
@@ -66,6 +69,7 @@ impl StackState {
             handles: BTreeMap::new(),
             changes: FIRST_CHANGE,
             stopped: false,
+            idle_time: IDLE_TIME,
             next_id: 1,
         }
     }
@@ -115,32 +119,60 @@ impl StackState {
 
     pub(super) fn readers(&self) -> Vec<ifd::Handle> {
         // The slots of a device share its handle; closing it twice does no harm.
-        self.slots.iter().map(|slot| slot.reader.clone()).collect()
+        self.slots.iter().filter_map(|slot| slot.reader.clone()).collect()
     }
 
     /// The index of a device: the one it has, or the first that is free.
     pub(super) fn index_for(&mut self, key: Option<UsbKey>) -> usize {
-        let mut own = self.devices.iter().filter(|(_, other)| key.is_some() && **other == key);
-        if let Some((index, _)) = own.next() {
+        let mut devices = self.devices.iter();
+        let own = devices.find(|(_, other)| key.is_some() && other.key == key);
+        if let Some((index, _)) = own {
             return *index;
         }
         let index = (0..).find(|index| !self.devices.contains_key(index)).unwrap_or_default();
-        self.devices.insert(index, key);
+        self.devices.insert(index, Device { key, ..Device::default() });
         index
     }
 
-    /// The device there has been unplugged. The index of one that is open goes with its slots.
+    /// The device there has been unplugged. One that is open tells so itself, and its index goes
+    /// with its slots.
     pub(super) fn usb_left(&mut self, key: &UsbKey) {
         if self.unusable.remove(key).is_some() {
             self.count_change();
         }
-        let Self { slots, devices, .. } = self;
-        let open = |index| slots.iter().any(|slot| slot.index == index);
-        devices.retain(|index, other| other.as_ref() != Some(key) || open(*index));
+        let mut devices = self.devices.iter();
+        let found = devices.find(|(_, device)| device.key.as_ref() == Some(key));
+        let Some(index) = found.map(|(index, _)| *index) else { return };
+        let mut slots = self.slots.iter().filter(|slot| slot.index == index);
+        if slots.any(|slot| slot.reader.is_some()) {
+            return;
+        }
+        self.devices.remove(&index);
+        if self.slots.iter().any(|slot| slot.index == index) {
+            self.remove_slots(index);
+        }
+    }
+
+    /// The device's slots are no more.
+    pub(super) fn remove_slots(&mut self, index: usize) {
+        let slots = self.slots.iter().filter(|slot| slot.index == index);
+        let gone: Vec<_> = slots.map(|slot| slot.id).collect();
+        self.slots.retain(|slot| slot.index != index);
+        for id in gone {
+            self.mark_handles(id, Standing::Removed, None);
+            self.notify(Some(id));
+        }
+        self.count_change();
     }
 }
 
 impl StackState {
+    /// Which device was opened with that number, if it still is.
+    pub(super) fn index_of(&self, opening: u64) -> Option<usize> {
+        let mut devices = self.devices.iter();
+        devices.find(|(_, device)| device.opening == opening).map(|(index, _)| *index)
+    }
+
     pub(super) fn at_mut(&mut self, index: usize, number: u8) -> Option<&mut SlotEntry> {
         self.slots.iter_mut().find(|slot| slot.index == index && slot.number.0 == number)
     }

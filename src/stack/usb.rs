@@ -1,9 +1,8 @@
 //! The readers on the machine's USB, before they are opened.
 
-use super::{Stack, UsbKey};
-use crate::error::Error;
+use super::Stack;
 use crate::naming;
-use ccid::{ClassDescriptor, Options};
+use ccid::ClassDescriptor;
 use ifd::transport::usb::{self, Candidate};
 use log::debug;
 use std::ffi::CString;
@@ -16,7 +15,7 @@ pub struct UsbReader {
 }
 
 impl UsbReader {
-    /// The names that its slots have in a stack that is opened now; that of the first slot only,
+    /// The names that its slots have in a stack that is made now; that of the first slot only,
     /// where the system does not tell of the others without the reader being opened.
     pub fn names(&self) -> &[CString] {
         &self.names
@@ -38,10 +37,6 @@ impl UsbReader {
         let names = (0..=last).map(|slot| naming::full(&friendly, index, slot)).collect();
         Self { candidate, names }
     }
-
-    pub(super) fn key(&self) -> UsbKey {
-        self.candidate.key()
-    }
 }
 
 impl Stack {
@@ -55,23 +50,18 @@ impl Stack {
         let numbered = candidates.into_iter().enumerate();
         numbered.map(|(index, candidate)| UsbReader::new(candidate, index)).collect()
     }
-
-    /// As [`usb_with_options`](Self::usb_with_options), with no other than these readers: all
-    /// others are left to other programs. Names are what they would be with all of them.
-    ///
-    /// # Errors
-    /// As [`usb`](Self::usb).
-    pub fn usb_only(readers: &[UsbReader], options: Options) -> Result<Self, Error> {
-        Self::open_usb(options, Some(readers.iter().map(UsbReader::key).collect()))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{StackState, UnusableReader};
     use super::*;
+    use crate::error::Error;
     use crate::{Context, PNP_NOTIFICATION, ReaderState, State};
+    use ifd::transport::sim::SimSource;
     use ifd::transport::usb::OpenError;
+    use sim::Port;
+    use std::sync::Arc;
     use std::time::Duration;
 
     /// Whoever waits for readers hears of one that cannot be used, too, and that it has gone.
@@ -108,6 +98,44 @@ mod tests {
         states[0].sync_current_state();
         let told = context.get_status_change(Duration::ZERO, &mut states);
         assert_eq!(told, Err(Error::Timeout));
+    }
+
+    /// One that is closed tells nobody that it has gone; nor does one that another program has.
+    #[test]
+    fn a_closed_reader_is_unplugged() {
+        for held in [false, true] {
+            let port = Port::new(sim::presets::by_name("default").unwrap());
+            let stack = Stack::empty();
+            let key = ("001".to_owned(), 5, 0);
+            let source = Arc::new(SimSource::new(port.clone()).unwrap());
+            stack.inner.add_shared(source, Some(key.clone())).unwrap();
+            let context = Context::on(&stack).unwrap();
+            let name = context.list_readers_owned().unwrap().remove(0);
+            let claim = held.then(|| port.claim().unwrap());
+            let mut states = [
+                ReaderState::new(PNP_NOTIFICATION(), State::UNAWARE),
+                ReaderState::new(name, if held { State::UNAWARE } else { State::IGNORE }),
+            ];
+            let known = context.get_status_change(Duration::ZERO, &mut states);
+            assert_eq!(known, if held { Ok(()) } else { Err(Error::Timeout) });
+            states.iter_mut().for_each(ReaderState::sync_current_state);
+            let waiting = std::thread::spawn({
+                let (context, mut states) = (context.clone(), states.clone());
+                move || (context.get_status_change(Duration::from_secs(60), &mut states), states)
+            });
+            while context.outstanding_calls() != Ok(1) {
+                std::thread::yield_now();
+            }
+            stack.inner.lock().usb_left(&key);
+            let (result, seen) = waiting.join().unwrap();
+            assert_eq!((result, seen[0].event_state()), (Ok(()), State::CHANGED));
+            if held {
+                assert!(seen[1].event_state().contains(State::UNKNOWN | State::CHANGED));
+            }
+            assert!(stack.readers().is_empty() && stack.unusable_readers().is_empty());
+            assert!(stack.inner.lock().devices.is_empty());
+            drop(claim);
+        }
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl<'a> Talk<'a> {
             .reconnect(ShareMode::Shared, protocols, Disposition::ResetCard)
             .map_err(|error| self.failure(error))?;
         let status = self.card.status2_owned();
-        let status = status.map_err(|error| Failure::of(error, &self.reader.text))?;
+        let status = status.map_err(|error| self.session.failure(error, &self.reader.text))?;
         if self.out.is_json() {
             self.done.push(json!({ "reset": true, "atr": compact(status.atr()) }));
             return Ok(());
@@ -210,7 +210,7 @@ fn connect(session: &Session, reader: &Chosen, options: &ApduOptions) -> Result<
             Failure::failed(format!("{}: card or reader does not speak {asked}", reader.text))
                 .hint("`scard atr` tells what the card speaks, `scard descriptor` the reader")
         }
-        other => session.explain(Failure::of(other, &reader.text), other, &reader.text),
+        other => session.failure(other, &reader.text),
     })
 }
 

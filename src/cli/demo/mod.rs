@@ -54,7 +54,7 @@ fn tell(stage: &Stage, story: &mut Story<'_>) -> Outcome {
     let reader = wait_for_card(stage, story)?;
     let protocols = Protocols::ANY;
     let connect = || stage.session.context.connect(&reader.name, ShareMode::Shared, protocols);
-    let mut card = connect().map_err(|error| Failure::of(error, &reader.text))?;
+    let mut card = connect().map_err(|error| stage.session.failure(error, &reader.text))?;
     story.chapter("Talk to it")?;
     if stage.simulated {
         let select = [&[0x00, 0xA4, 0x04, 0x00, 0x07][..], &sim::card::APPLICATION].concat();
@@ -101,6 +101,9 @@ fn wait_for_card(stage: &Stage, story: &mut Story<'_>) -> Result<Chosen, Failure
             return Ok(chosen);
         }
         session.interrupt.check()?;
+        if let [only] = &states[..] {
+            session.check_reach(only)?;
+        }
         story.line(if stage.inserts {
             "   None is there yet; the simulation inserts one in a moment."
         } else {
@@ -195,10 +198,8 @@ fn cancelled_command(
 fn after_cancel(stage: &Stage, card: &mut Card, reader: &Chosen, story: &mut Story<'_>) -> Outcome {
     let began = Instant::now();
     if card.status2_owned() == Err(Error::ResetCard) {
-        let failure =
-            |error| stage.session.explain(Failure::of(error, &reader.text), error, &reader.text);
         card.reconnect(ShareMode::Shared, Protocols::ANY, Disposition::LeaveCard)
-            .map_err(failure)?;
+            .map_err(|error| stage.session.failure(error, &reader.text))?;
         story.line("   The stack has reset the card, as nobody knows how far it was.")?;
     }
     for passed in stage.wire.try_iter() {
