@@ -121,6 +121,22 @@ def main(what, *arguments):
         print("begun", flush=True)
         answer = client.transmit(card, protocol, command)
         print(json.dumps([answer, time.monotonic()]))
+    elif what == "obey":
+        # What comes as lines: connect, disconnect, a command in hexadecimal, wait for a state by its word. One context.
+        reader, = arguments or client.readers()
+        card = protocol = None
+        print(json.dumps("ready"), flush=True)
+        for line in map(str.strip, sys.stdin):
+            if line == "connect":
+                code, card, protocol = client.connect(reader)
+                answer = f"{code:08X}"
+            elif line == "disconnect":
+                answer = f"{pcsc.SCardDisconnect(card, pcsc.SCARD_LEAVE_CARD) & 0xFFFFFFFF:08X}"
+            elif line in STATES.values():
+                answer = client.until(reader, line)
+            else:
+                answer = client.transmit(card, protocol, line)
+            print(json.dumps(answer), flush=True)
     elif what == "cancel":
         # What another program's command is doing at the reader: SCARD_ATTR_ESC_CANCEL, which pcscd passes on at once.
         reader, = arguments
