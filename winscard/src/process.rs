@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long readers on USB are kept open after the last context: programs establish and release
-/// one after the other, and opening takes time.
+/// How long the readers on USB are kept after the last context: programs establish and release one
+/// after the other, and finding and opening them takes time. One that another program wants is let
+/// go before.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Numbers are positive in 32 bits.
