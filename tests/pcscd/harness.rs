@@ -4,142 +4,19 @@
 //! Each pcscd has a mount namespace of its own in which a folder of the test's stands for /run: the
 //! machine's pcscd and its files are left alone, and tests run side by side.
 
+#[path = "process.rs"]
+mod process;
+
+pub use process::{Process, until};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
-
-/// Longer than anything takes on a loaded machine, shorter than a hang.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
-
-/// Waits until `condition` holds: for what another process brings about.
-#[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WATCHDOG;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// What a program says, line by line, as it comes.
-pub struct Lines {
-    lines: Receiver<String>,
-    all: Arc<Mutex<String>>,
-}
-
-impl Lines {
-    fn of(source: impl Read + Send + 'static) -> Self {
-        let (sender, lines) = channel();
-        let all = Arc::<Mutex<String>>::default();
-        let kept = Arc::clone(&all);
-        std::thread::spawn(move || {
-            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                let mut kept = kept.lock().unwrap();
-                kept.push_str(&line);
-                kept.push('\n');
-                drop(kept);
-                // Nobody may be listening: it is kept all the same.
-                let _ = sender.send(line);
-            }
-        });
-        Self { lines, all }
-    }
-
-    /// The next line.
-    #[track_caller]
-    pub fn next(&self) -> String {
-        match self.lines.recv_timeout(WATCHDOG) {
-            Ok(line) => line,
-            Err(_) => panic!("nothing more comes; so far:\n{}", self.all()),
-        }
-    }
-
-    /// Waits for a line that has `text` in it.
-    #[track_caller]
-    pub fn expect(&self, text: &str) -> String {
-        let deadline = Instant::now() + WATCHDOG;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(_) => {}
-                Err(_) => panic!("no line with {text:?} in:\n{}", self.all()),
-            }
-        }
-    }
-
-    /// Everything that has come so far.
-    pub fn all(&self) -> String {
-        self.all.lock().unwrap().clone()
-    }
-}
-
-/// A process that does not outlive the test.
-pub struct Process {
-    child: Child,
-    pub out: Lines,
-}
-
-impl Process {
-    /// Starts `command`; its two outputs come as one.
-    pub fn start(command: &mut Command) -> Self {
-        let name = command.get_program().to_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name:?}: {error} (tests/packages installs it)"));
-        let out = Lines::of(child.stdout.take().unwrap());
-        Self { child, out }
-    }
-
-    /// Its process number.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Waits for its end; its standard input is closed.
-    #[track_caller]
-    pub fn end(mut self) -> (Option<i32>, String) {
-        drop(self.child.stdin.take());
-        let status = self.wait();
-        // Its output ends with it.
-        while self.out.lines.recv_timeout(WATCHDOG).is_ok() {}
-        (status, self.out.all())
-    }
-
-    /// Waits for its end.
-    #[track_caller]
-    pub fn wait(&mut self) -> Option<i32> {
-        let mut status = None;
-        until("the program ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap().code()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // One that has ended is left alone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A running pcscd.
 pub struct Pcscd {
@@ -158,7 +35,18 @@ impl Pcscd {
     /// The same with variables in its environment.
     #[track_caller]
     pub fn start_with(readers: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        Self::start_in(folder(), readers, environment)
+        Self::start_in(folder(), readers, environment, "")
+    }
+
+    /// The same under valgrind, which puts into `log` what it finds.
+    #[track_caller]
+    pub fn start_under_valgrind(readers: &[(&str, &str)], log: &Path) -> Self {
+        let valgrind = format!(
+            "valgrind --quiet --error-exitcode=99 --leak-check=full \
+             --show-leak-kinds=definite,indirect --errors-for-leak-kinds=none --log-file={}",
+            log.display()
+        );
+        Self::start_in(folder(), readers, &[], &valgrind)
     }
 
     /// Without readers in reader.conf, but with a bundle that has this Info.plist and the driver,
@@ -170,11 +58,16 @@ impl Pcscd {
         fs::create_dir_all(contents.join("Linux")).unwrap();
         fs::write(contents.join("Info.plist"), plist).unwrap();
         fs::copy(library(), contents.join("Linux/libifdscard.so")).unwrap();
-        Self::start_in(folder, &[], &[])
+        Self::start_in(folder, &[], &[], "")
     }
 
     #[track_caller]
-    fn start_in(folder: PathBuf, readers: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+    fn start_in(
+        folder: PathBuf,
+        readers: &[(&str, &str)],
+        environment: &[(&str, &str)],
+        under: &str,
+    ) -> Self {
         let mut conf = String::new();
         for (name, device) in readers {
             let socket = socket_of(&folder, name);
@@ -189,7 +82,8 @@ impl Pcscd {
             conf.push_str(&entry);
         }
         fs::write(folder.join("conf/readers"), conf).unwrap();
-        let pcscd = Self { process: Process::start(&mut command(&folder, environment)), folder };
+        let pcscd =
+            Self { process: Process::start(&mut command(&folder, environment, under)), folder };
         pcscd.process.out.expect("daemon ready");
         // It says so before it listens.
         until("pcscd listens", || UnixStream::connect(pcscd.socket()).is_ok());
@@ -209,8 +103,7 @@ impl Pcscd {
         command
     }
 
-    /// Where it listens.
-    pub fn socket(&self) -> PathBuf {
+    fn socket(&self) -> PathBuf {
         self.folder.join("run/pcscd/pcscd.comm")
     }
 
@@ -240,6 +133,18 @@ impl Pcscd {
         assert!(status.success());
     }
 
+    /// Sends it a signal to end by, and waits until it has: its exit status, if it was not killed.
+    #[track_caller]
+    pub fn end(&mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        until("pcscd ends", || {
+            // pcscd 2 looks whether it has been told to end when a program comes.
+            let _next = UnixStream::connect(self.socket());
+            !self.process.is_running()
+        });
+        self.process.wait()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.out.all()
@@ -266,7 +171,7 @@ impl Drop for Pcscd {
 /// Where Debian's pcscd looks for drivers.
 const DRIVERS: &str = "/usr/lib/pcsc/drivers";
 
-fn command(folder: &Path, environment: &[(&str, &str)]) -> Command {
+fn command(folder: &Path, environment: &[(&str, &str)], under: &str) -> Command {
     // A user gets a namespace in which he is root.
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| {
         use std::os::unix::fs::MetadataExt;
@@ -276,7 +181,7 @@ fn command(folder: &Path, environment: &[(&str, &str)]) -> Command {
     let script = format!(
         "mount --bind \"$1/run\" /run && \
          if [ -d \"$1/drivers\" ]; then mount --bind \"$1/drivers\" {DRIVERS}; fi && \
-         exec setpriv --pdeathsig KILL pcscd --foreground --debug {polkit} -c \"$1/conf\" 2>&1"
+         exec setpriv --pdeathsig KILL {under} pcscd --foreground --debug {polkit} -c \"$1/conf\" 2>&1"
     );
     let mut command = Command::new("unshare");
     command.arg(if is_root { "-m" } else { "-rm" });
@@ -369,7 +274,7 @@ impl Puppet {
     #[track_caller]
     fn start(command: &mut Command) -> Self {
         let mut process = Process::start(command);
-        let input = process.child.stdin.take().unwrap();
+        let input = process.input();
         assert_eq!(process.out.next(), "00000000", "SCardEstablishContext");
         Self { process, input }
     }

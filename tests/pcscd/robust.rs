@@ -1,6 +1,7 @@
 //! Many programs at once, and readers that fail in every way: pcscd and the other readers go on.
 
 use crate::harness::{NOT_TRANSACTED, Pcscd, READER_UNAVAILABLE};
+use std::fs;
 use std::time::{Duration, Instant};
 
 /// Connections in all, by eight programs.
@@ -104,4 +105,30 @@ fn a_reader_that_fails_commands() {
     let code = program.say(&["connect", "Faults 01 00", "shared", "3"]).code;
     let code = if code == 0 { program.say(&["transmit", "0014000A"]).code } else { code };
     assert_ne!(code, 0);
+}
+
+/// Nothing wrong with memory, and none left behind, from the start of pcscd to its end.
+#[test]
+fn valgrind_finds_nothing_in_pcscd() {
+    let log = std::env::temp_dir().join(format!("scard-valgrind-{}", std::process::id()));
+    let readers = [("Simulated", "sim:default"), ("Other", "sim:t1-tpdu")];
+    let mut pcscd = Pcscd::start_under_valgrind(&readers, &log);
+    let mut program = pcscd.puppet();
+    for name in ["Simulated 00 00", "Other 01 00"] {
+        program.connect(name);
+        assert_eq!(program.transmit("00100000020304"), "03049000");
+        program.say(&["disconnect", "0"]).ok();
+    }
+    let mut hands = pcscd.hands("Simulated");
+    hands.say("remove");
+    program.wait_for_card("Simulated 00 00", false);
+    hands.say("insert");
+    program.wait_for_card("Simulated 00 00", true);
+    drop(program);
+    let status = pcscd.end("INT");
+    let found = fs::read_to_string(&log).unwrap();
+    assert!(status.is_some_and(|status| status != 99), "{found}");
+    // pcscd itself leaves something behind: what is ours has its sources told.
+    assert!(!found.contains(".rs:"), "{found}");
+    fs::remove_file(log).unwrap();
 }
