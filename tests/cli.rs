@@ -645,6 +645,31 @@ fn a_trace_stands_in_for_the_reader() {
     run(&["list", "--trace", "Cargo.toml"]).with_status(2);
 }
 
+/// libccid's and scdaemon's logs do not tell of descriptors.
+#[test]
+fn a_log_stands_in_for_the_reader_if_its_class_is_given() {
+    let path = temporary("replayed.log");
+    let log = "00000089 -> 000000 65 00 00 00 00 00 00 00 00 00\n\
+               00000089 <- 000000 81 00 00 00 00 00 00 01 00 00\n\
+               00000089 -> 000000 62 00 00 00 00 00 01 01 00 00\n\
+               00000089 <- 000000 80 04 00 00 00 00 01 00 00 00 3B 80 01 81\n\
+               00000089 -> 000000 6F 05 00 00 00 00 02 00 00 00 00 B0 00 00 02\n\
+               00000089 <- 000000 80 04 00 00 00 00 02 00 00 00 CA FE 90 00\n";
+    std::fs::write(&path, log).unwrap();
+    let file = path.to_str().unwrap();
+    let ended = run(&["apdu", "--trace", file, "--lenient", "00B0000002"]).with_status(2);
+    assert!(ended.err.contains("--class"), "{}", ended.err);
+    let described = run(&["descriptor", "--sim", "default", "--json"]).with_status(0).out;
+    let described: Value = serde_json::from_str(&described).unwrap();
+    let class = described[0]["descriptor"].as_str().unwrap();
+    let words = ["apdu", "--trace", file, "--lenient", "--class", class, "00B0000002"];
+    let answers = run(&words).with_status(0).out;
+    assert!(answers.lines().any(|line| line == "CA FE 90 00"), "{answers}");
+    run(&["list", "--class", class]).with_status(2);
+    run(&["list", "--trace", file, "--class", "36 2"]).with_status(2);
+    std::fs::remove_file(path).unwrap();
+}
+
 /// In a log nothing is masked; the second part of the command does not look like one with a PIN.
 #[test]
 fn the_pin_in_a_log_of_libccids_is_not_shown() {

@@ -339,7 +339,7 @@ fn several_readers_in_one_file() {
         .devices()
         .into_iter()
         .map(|device| {
-            let choice = Choice { device: Some(device), interface: None };
+            let choice = Choice { device: Some(device), ..Choice::default() };
             let trace = Trace::read_chosen(File::open(&path).unwrap(), choice).unwrap();
             assert!(trace.events.len() > 3);
             trace.interface.info.class.exchange_level().to_string()

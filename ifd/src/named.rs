@@ -12,10 +12,11 @@
 //! The words stand before the file, between colons, as pcscd's reader.conf takes few other signs.
 
 use crate::Clock;
-use crate::trace::{Trace, TraceError};
+use crate::trace::{Choice, Trace, TraceError};
 use crate::transport::Transport;
 use crate::transport::replay::{Replay, Report};
 use crate::transport::sim::{OpenError, SimTransport};
+use ccid::ClassDescriptor;
 use sim::hands::{Hardware, NoDevice};
 use sim::vpcd::Vpcd;
 use sim::{Hands, Port};
@@ -63,6 +64,8 @@ pub struct Manner {
     pub lenient: bool,
     /// In [virtual time](Clock::virtual_time) instead of with the recording's timing.
     pub fast: bool,
+    /// The class descriptor, for a log, which has none.
+    pub class: Option<ClassDescriptor>,
 }
 
 impl Manner {
@@ -216,7 +219,8 @@ impl Named {
             }
             Source::Trace { path, manner, report } => {
                 let file = File::open(path).map_err(|e| NameError::File(path.clone(), e))?;
-                let trace = Trace::read(BufReader::new(file));
+                let choice = Choice { class: manner.class, ..Choice::default() };
+                let trace = Trace::read_chosen(BufReader::new(file), choice);
                 let trace = trace.map_err(|e| NameError::Trace(path.clone(), e))?;
                 let (replay, told) = match manner.lenient {
                     true => Replay::lenient(trace),
@@ -272,7 +276,7 @@ mod tests {
             assert_eq!(matches!(clock, Clock::Virtual(_)), is_virtual, "{words}");
             assert!(named.report().unwrap().missing() > 0);
         }
-        let both = Manner { lenient: true, fast: true };
+        let both = Manner { lenient: true, fast: true, class: None };
         assert_eq!(Manner::split("fast:lenient:x"), (both, "x"));
         for file in ["x", "fast", "./fast:x", "slow:x", "/a:b/fast:c"] {
             assert_eq!(Manner::split(file), (Manner::default(), file));

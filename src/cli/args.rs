@@ -45,6 +45,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true)]
     pub(crate) real_time: bool,
 
+    /// With --trace, for a log, which does not tell: the reader's class descriptor, 54 bytes
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub(crate) class: Option<String>,
+
     /// Log what happens on standard error; -vv: every message on the wire, too. PINs are left out
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,

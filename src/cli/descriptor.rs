@@ -58,14 +58,18 @@ pub(crate) fn run(
 }
 
 fn explain_bytes(text: &str, out: &mut Out) -> Outcome {
-    let bytes = hex::parse(text)
-        .map_err(|error| Failure::usage(format!("--hex, column {}: {error}", error.column())))?;
-    let class =
-        ClassDescriptor::parse(&bytes).map_err(|error| Failure::failed(error.to_string()))?;
+    let class = parse("--hex", text)?;
     if out.is_json() {
         return Ok(out.document(&class_json(&class))?);
     }
     Ok(write_class(out, &class)?)
+}
+
+/// The class descriptor that an option gives in hexadecimal.
+pub(crate) fn parse(option: &str, text: &str) -> Result<ClassDescriptor, Failure> {
+    let bytes = hex::parse(text)
+        .map_err(|error| Failure::usage(format!("{option}, column {}: {error}", error.column())))?;
+    ClassDescriptor::parse(&bytes).map_err(|error| Failure::failed(error.to_string()))
 }
 
 /// Every device once, however many slots it has; those that cannot be used, too, as far as the

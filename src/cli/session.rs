@@ -1,6 +1,7 @@
 //! The readers that a command works with, and which of them is meant.
 
 use crate::cli::args::Arguments;
+use crate::cli::descriptor;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::simulated::Simulated;
@@ -37,12 +38,14 @@ pub(crate) struct Chosen {
 impl<'a> Source<'a> {
     /// What the command line asks for.
     pub(crate) fn of(arguments: &'a Arguments) -> Result<Self, Failure> {
-        let &Arguments { lenient, real_time, .. } = arguments;
-        let (presets, traces) = (&*arguments.sim, &*arguments.trace);
-        if traces.is_empty() && (lenient || real_time) {
-            return Err(Failure::usage("--lenient and --real-time say how --trace is replayed"));
+        let Arguments { sim, trace, lenient, real_time, class, .. } = arguments;
+        if trace.is_empty() && (*lenient || *real_time || class.is_some()) {
+            let how = "--lenient, --real-time and --class say how --trace is replayed";
+            return Err(Failure::usage(how));
         }
-        Ok(Self { presets, traces, manner: Manner { lenient, fast: !real_time } })
+        let class = class.as_deref().map(|text| descriptor::parse("--class", text)).transpose()?;
+        let manner = Manner { lenient: *lenient, fast: !real_time, class };
+        Ok(Self { presets: sim, traces: trace, manner })
     }
 
     fn is_usb(&self) -> bool {

@@ -3,6 +3,7 @@
 use crate::cli::failure::{Failure, complain};
 use ifd::Clock;
 use ifd::named::{Manner, NameError, Named};
+use ifd::trace::TraceError;
 use ifd::transport::Transport;
 use ifd::transport::replay::Difference;
 use scard::Stack;
@@ -45,7 +46,10 @@ impl Simulated {
     pub(crate) fn plug_in(&self) -> Result<(Box<dyn Transport>, Clock), Failure> {
         self.device.open().map_err(|error| match error {
             // What the command line names.
-            NameError::File(..) | NameError::Trace(..) => Failure::usage(error.to_string()),
+            NameError::File(..) => Failure::usage(error.to_string()),
+            NameError::Trace(_, TraceError::NoReader) => Failure::usage(error.to_string())
+                .hint("of a log, --class says what the reader is (`scard descriptor` has it)"),
+            NameError::Trace(..) => Failure::usage(error.to_string()),
             error => Failure::failed(error.to_string()),
         })
     }

@@ -16,9 +16,11 @@ mod usbmon;
 mod usbpcap;
 pub(crate) mod write;
 
-use crate::transport::TransferError;
 use crate::transport::descriptors::{BadDescriptors, CcidInterface, UnusableInterface};
+use crate::transport::record::made_of;
+use crate::transport::{DeviceInfo, TransferError};
 use bytes::Bytes;
+use ccid::ClassDescriptor;
 use ccid::wire::SetupPacket;
 use std::fmt;
 use std::io::{self, Read};
@@ -123,6 +125,8 @@ pub struct Choice {
     pub device: Option<DeviceKey>,
     /// bInterfaceNumber; none: the first CCID interface.
     pub interface: Option<u8>,
+    /// The class descriptor, for a file that has none: a log.
+    pub class: Option<ClassDescriptor>,
 }
 
 impl Trace {
@@ -154,7 +158,11 @@ impl Trace {
             }
             match events.interface(device, choice.interface) {
                 Ok(Some(interface)) => return Self::of(interface, device, recorded),
-                Ok(None) => {}
+                Ok(None) => {
+                    if let Some(class) = choice.class {
+                        return Self::of(made_of(&undescribed(class)), device, recorded);
+                    }
+                }
                 Err(error) => fault = error,
             }
         }
@@ -178,5 +186,26 @@ impl Trace {
             events.push(recorded.event);
         }
         Ok(Self { interface, events })
+    }
+}
+
+/// A reader of which only its class is known: that of a log.
+const fn undescribed(class: ClassDescriptor) -> DeviceInfo {
+    DeviceInfo {
+        vendor_id: 0,
+        product_id: 0,
+        bcd_device: 0,
+        manufacturer: None,
+        product: None,
+        serial_number: None,
+        interface_name: None,
+        interface: 0,
+        bus: 0,
+        address: 0,
+        interface_protocol: 0,
+        class,
+        bulk_in_packet: 64,
+        // A log does not tell what came over it.
+        interrupt_packet: None,
     }
 }

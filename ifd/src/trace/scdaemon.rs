@@ -105,6 +105,14 @@ pub(super) struct Told {
     pub(super) bytes: Vec<u8>,
 }
 
+/// What a line is.
+pub(super) enum Line {
+    /// Not the driver's.
+    OfOthers,
+    /// The driver's; if it begins a message, the one before is whole.
+    Own(Option<Told>),
+}
+
 /// Puts messages together, line by line.
 #[derive(Default)]
 pub(super) struct Log {
@@ -116,9 +124,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Takes the line of that number; gives the message before it, if it begins another.
-    pub(super) fn line(&mut self, number: u64, text: &str) -> Option<Told> {
-        let (before, said) = text.split_once(DRIVER)?;
+    /// Takes the line of that number.
+    pub(super) fn line(&mut self, number: u64, text: &str) -> Line {
+        let Some((before, said)) = text.split_once(DRIVER) else { return Line::OfOthers };
         if let Some(second) = before.split_ascii_whitespace().find_map(second_of_day) {
             let passed = (DAY + second - self.second.unwrap_or(second)) % DAY;
             self.time += Duration::from_secs(u64::from(passed));
@@ -131,7 +139,7 @@ impl Log {
                 *first = message_type;
             }
             let told = Told { line: number, time: self.time, out, bytes };
-            return self.current.replace(told).and_then(whole);
+            return Line::Own(self.current.replace(told));
         }
         if let Some(told) = &mut self.current {
             match said.trim_start().strip_prefix('[') {
@@ -139,12 +147,12 @@ impl Log {
                 None => told.field(said.trim_start()),
             };
         }
-        None
+        Line::Own(None)
     }
 
     /// The last message.
     pub(super) fn end(&mut self) -> Option<Told> {
-        self.current.take().and_then(whole)
+        self.current.take()
     }
 }
 
@@ -177,29 +185,14 @@ impl Told {
         Some(())
     }
 
+    /// Nothing is left out between two bytes.
     fn put(&mut self, offset: usize, byte: u8) -> Option<()> {
-        if offset >= HEADER_LEN + MAX_DATA_LEN {
-            return None;
-        }
-        if self.bytes.len() <= offset {
-            self.bytes.resize(offset + 1, 0);
+        if offset == self.bytes.len() && offset < HEADER_LEN + MAX_DATA_LEN {
+            self.bytes.push(byte);
         }
         *self.bytes.get_mut(offset)? = byte;
         Some(())
     }
-}
-
-/// What is not told of it - a PIN's bytes are not - is zero.
-fn whole(mut told: Told) -> Option<Told> {
-    let length = told.bytes.get(1..5).and_then(|field| field.try_into().ok());
-    let length = usize::try_from(u32::from_le_bytes(length?)).ok()?;
-    if length > MAX_DATA_LEN {
-        return None;
-    }
-    if told.bytes.len() < HEADER_LEN + length {
-        told.bytes.resize(HEADER_LEN + length, 0);
-    }
-    Some(told)
 }
 
 /// Direction and bMessageType of a message's title.
@@ -232,7 +225,12 @@ mod tests {
     fn told(text: &str) -> Vec<Told> {
         let mut log = Log::default();
         let lines = text.lines().zip(1..);
-        let mut told: Vec<_> = lines.filter_map(|(line, n)| log.line(n, line)).collect();
+        let mut told: Vec<_> = lines
+            .filter_map(|(line, number)| match log.line(number, line) {
+                Line::Own(told) => told,
+                Line::OfOthers => panic!("{line}"),
+            })
+            .collect();
         told.extend(log.end());
         told
     }
@@ -295,26 +293,26 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_told_are_zero_and_time_passes_midnight() {
-        let text = "23:59:58 DBG: ccid-driver: PC_to_RDR_Secure:\n\
-                    23:59:58 DBG: ccid-driver:   dwLength ..........: 3\n\
+    fn time_passes_midnight() {
+        let text = "23:59:58 DBG: ccid-driver: PC_to_RDR_IccPowerOff:\n\
                     00:00:01 DBG: ccid-driver: PC_to_RDR_Abort:\n";
         let told = told(text);
-        assert_eq!(told[0].bytes, [0x69, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(told[0].bytes, [0x63, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!((told[0].time, told[1].time), (Duration::ZERO, Duration::from_secs(3)));
     }
 
     #[test]
-    fn lengths_and_offsets_beyond_reason_are_nothing() {
+    fn what_is_beyond_reason_adds_nothing() {
         let text = log(&[
             "PC_to_RDR_XfrBlock:",
             "  dwLength ..........: 4294967295",
+            "  [0012]  00",
             "  [4294967295]  00",
             "  [99999999999999999999999]  00",
             "  bSlot .............: 9999999999",
             "PC_to_RDR_Nothing:",
             "RDR_to_PC_:",
         ]);
-        assert_eq!(told(&text), []);
+        assert_eq!(told(&text)[0].bytes, [0x6F, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0]);
     }
 }

@@ -11,7 +11,7 @@
 
 use super::TraceError;
 use super::pcap::{Format, Order, Record};
-use super::scdaemon;
+use super::scdaemon::{self, Line};
 use super::usbmon::{Stage, TransferType};
 use super::write::{Outgoing, usbmon_packet};
 use ccid::wire::SetupPacket;
@@ -25,8 +25,9 @@ const MAX_LINE: u64 = 1 << 20;
 /// In so many bytes one line at least must be of a trace.
 const MAX_PREAMBLE: u64 = 16 << 20;
 
+/// As a device of which nothing is known is numbered (`made_of`).
 const BULK_OUT: u8 = 0x01;
-const BULK_IN: u8 = 0x81;
+const BULK_IN: u8 = 0x82;
 
 /// The records of a text.
 pub(super) struct Lines<R> {
@@ -76,8 +77,10 @@ impl<R: Read> Lines<R> {
             limit = limit.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
             self.number += 1;
             let Ok(text) = std::str::from_utf8(&line) else { continue };
-            if let Some(told) = self.scdaemon.line(self.number, text) {
-                return Ok(Some(self.told(&told)));
+            match self.scdaemon.line(self.number, text) {
+                Line::OfOthers => {}
+                Line::Own(None) => continue,
+                Line::Own(Some(told)) => return Ok(Some(self.told(&told))),
             }
             if let Some(data) = self.usbmon(text).or_else(|| self.logged(text)) {
                 let found = record(self.number, data);
@@ -295,10 +298,11 @@ mod tests {
         let events = read(
             "DBG: ccid-driver: PC_to_RDR_Abort:\n\
              00000089 -> 000000 65 00 00 00 00 00 07 00 00 00\n\
-             DBG: ccid-driver: PC_to_RDR_Abort:\n",
+             ffff8b 400 C Ii:1:005:4 0:8 2 = 50 DBG: ccid-driver: PC_to_RDR_Abort:\n\
+             ffff8b 400 C Ii:1:005:4 0:8 2 = 5003\n",
         );
         let packets: Vec<_> = events.iter().map(|event| event.event.packet).collect();
-        assert_eq!(packets, [1, 2, 3]);
+        assert_eq!(packets, [1, 2, 3, 4]);
     }
 
     #[test]

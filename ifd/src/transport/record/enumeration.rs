@@ -69,7 +69,7 @@ fn interface_name(interface: &CcidInterface) -> u8 {
 }
 
 /// Descriptors for a device of which only this is known: its endpoints are numbered anew.
-pub(super) fn made_of(info: &DeviceInfo) -> CcidInterface {
+pub(crate) fn made_of(info: &DeviceInfo) -> CcidInterface {
     let [v0, v1] = info.vendor_id.to_le_bytes();
     let [p0, p1] = info.product_id.to_le_bytes();
     let [d0, d1] = info.bcd_device.to_le_bytes();

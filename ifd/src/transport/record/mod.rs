@@ -8,6 +8,8 @@
 
 mod enumeration;
 
+pub(crate) use enumeration::made_of;
+
 use super::descriptors::CcidInterface;
 use super::{Completion, DeviceInfo, Pipe, TransferError, Transport};
 use crate::environment;
@@ -199,7 +201,7 @@ impl Tape {
     fn new(transport: &impl Transport, recorder: Recorder) -> Self {
         let interface = match transport.interface() {
             Some(interface) => interface.clone(),
-            None => enumeration::made_of(transport.info()),
+            None => made_of(transport.info()),
         };
         let info = &interface.info;
         let (bus, address) = match info.address {
