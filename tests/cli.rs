@@ -618,6 +618,25 @@ fn a_capture_of_the_whole_bus_shows_the_reader_only() {
     }
 }
 
+/// What scdaemon has recorded of a reader: each message is read, and it can be had again.
+#[test]
+fn scdaemons_own_log_stands_in_for_the_reader() {
+    let log = "fixtures/scdaemon-t1-tpdu.log";
+    let shown = run(&["trace", log]).with_status(0).out;
+    let titles = std::fs::read_to_string(log).unwrap().matches("PC_to_RDR_").count();
+    assert_eq!(shown.matches(" -> ").count(), titles, "{shown}");
+    assert!(shown.contains("T=1 S-block IFS request, 254"), "{shown}");
+    assert!(shown.contains("0 unanswered, 0 anomalies"), "{shown}");
+    let described = run(&["descriptor", "--sim", "t1-tpdu", "--json"]).with_status(0).out;
+    let described: Value = serde_json::from_str(&described).unwrap();
+    let class = described[0]["descriptor"].as_str().unwrap();
+    let select = ["00A4000C023F00", "00A4020C022F02"];
+    let words = [&["apdu", "--trace", log, "--lenient", "--class", class], &select[..]].concat();
+    let said = run(&words).with_status(0).out;
+    let answers: Vec<_> = said.lines().filter(|line| !line.starts_with(['>', ' '])).collect();
+    assert_eq!(answers, ["90 00", "6A 82"]);
+}
+
 const FIXTURE: &str = "fixtures/sim-apdu.pcapng";
 
 /// As `tests/record.rs` has it: SELECT, then PINs wrong and right.
