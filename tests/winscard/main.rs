@@ -17,3 +17,5 @@ mod opensc;
 mod outside;
 mod parity;
 mod programs;
+#[path = "../common/recordings.rs"]
+mod recordings;

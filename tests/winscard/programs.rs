@@ -2,7 +2,9 @@
 
 use crate::harness::Process;
 use crate::library::{Reader, folder, library, run, source};
+use crate::recordings;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const ATR: &str = "3B 97 95 81 31 FE 45 80 31 80 73 F4 21 40 DE";
@@ -48,6 +50,36 @@ fn scriptor() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("00 01 02 03 90 00"), "{said}");
+}
+
+/// A recording by its name, as a program's only reader; what this stack did not record, leniently.
+#[test]
+fn recorded_readers() {
+    for recording in recordings::all().into_iter().filter(|r| r.protocol == recordings::T1) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+        let file = fixtures.join(recording.file);
+        let mut command = Command::new("scriptor");
+        command.env("LD_LIBRARY_PATH", folder());
+        command.env("SCARD_READERS", format!("trace:{}{}", recording.manner(), file.display()));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let spaced = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02X} ")).collect::<String>();
+        let script: String =
+            recording.exchanges.iter().map(|(command, _)| spaced(command) + "\n").collect();
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", recording.file);
+        // Lines are broken as it likes.
+        let said = String::from_utf8_lossy(&output.stdout);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut rest = &said[..];
+        for (command, response) in &recording.exchanges {
+            let answer = format!("< {}", spaced(response).trim_end());
+            let Some((_, behind)) = rest.split_once(&answer) else {
+                panic!("{}: {command:02X?}: no {answer} in {rest}", recording.file);
+            };
+            rest = behind;
+        }
+    }
 }
 
 #[test]
