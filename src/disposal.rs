@@ -192,9 +192,11 @@ fn await_disposal(call: Result<Call, Error>, slot: SlotId) {
 }
 
 impl SlotEntry {
-    /// Nothing is to be done to the card, or not before a transaction has ended.
+    /// Nothing is to be done to the card, or not before a transaction has ended. When the reader was
+    /// closed, the card has no power.
     fn is_disposed(&self) -> bool {
-        self.is_settled() && (self.owed.is_none() || self.transaction.is_some())
+        self.reader.is_none()
+            || self.is_settled() && (self.owed.is_none() || self.transaction.is_some())
     }
 
     /// What was to be done to the card before another gets it has ended.

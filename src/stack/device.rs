@@ -178,16 +178,27 @@ impl StackState {
             (Link::Open, _) if !needed && (over || wanted) => {
                 shared.link = Link::Closing;
                 *opening = 0;
-                let mut reader = None;
-                for slot in self.slots_of(index) {
-                    reader = slot.reader.take();
-                    slot.close();
-                }
-                Step::Close(reader)
+                self.close_reader(index)
             }
             (Link::Open, _) if !needed => idle.map_or(Step::Sleep(None), Step::Linger),
             _ => Step::Sleep(None),
         }
+    }
+
+    fn close_reader(&mut self, index: usize) -> Step {
+        let (mut reader, mut ids) = (None, Vec::new());
+        for slot in self.slots_of(index) {
+            reader = slot.reader.take();
+            slot.close();
+            ids.push(slot.id);
+        }
+        // Whoever waits for what becomes of a card knows it now.
+        self.notify_all(ids);
+        Step::Close(reader)
+    }
+
+    fn notify_all(&self, slots: Vec<SlotId>) {
+        slots.into_iter().for_each(|slot| self.notify(Some(slot)));
     }
 
     /// A device was opened; false if it is gone already.
@@ -240,9 +251,7 @@ impl StackState {
             slot.out_of_reach(error);
             ids.push(slot.id);
         }
-        for id in ids {
-            self.notify(Some(id));
-        }
+        self.notify_all(ids);
     }
 
     /// The devices that are needed and cannot be opened.
