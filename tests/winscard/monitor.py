@@ -1,5 +1,6 @@
 """A program with pyscard's monitors: cards put in and taken out, readers plugged in and unplugged."""
 
+import ctypes
 import queue
 import socket
 import sys
@@ -48,6 +49,17 @@ def stop(monitor, observer):
         ending.join(0.1)
 
 
+def expect_no_names():
+    """What pyscard takes for names if the last reader goes after it has asked for the length."""
+    library = ctypes.CDLL("libpcsclite.so.1")
+    context, length, names = ctypes.c_long(), ctypes.c_ulong(50), ctypes.create_string_buffer(b"x" * 49)
+    assert library.SCardEstablishContext(0, None, None, ctypes.byref(context)) == 0
+    code = library.SCardListReaders(context, None, names, ctypes.byref(length))
+    assert code & 0xFFFFFFFF == 0x8010002E, hex(code)
+    assert (length.value, names.raw[:2]) == (1, b"\0x"), (length, names.raw)
+    assert library.SCardReleaseContext(context) == 0
+
+
 class Cards(CardObserver):
     def update(self, observable, actions):
         seen.put(("cards", len(actions[0]), len(actions[1])))
@@ -76,6 +88,7 @@ monitor.addObserver(watched)
 expect("readers", 1, 0)
 hand("unplug")
 expect("readers", 0, 1)
+expect_no_names()
 hand("plug")
 expect("readers", 1, 0)
 monitor.deleteObserver(watched)

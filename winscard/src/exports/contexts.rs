@@ -3,9 +3,9 @@
 use super::{guarded, number};
 use crate::code::Code;
 use crate::interrupted;
-use crate::memory::{self, give, put};
+use crate::memory::{self, give};
 use crate::process::Process;
-use crate::types::{ContextNumber, Dword, Long};
+use crate::types::{AUTOALLOCATE, ContextNumber, Dword, Long};
 use std::ffi::{CStr, c_char, c_void};
 
 /// [`scard::Context::establish`]: on the readers that the environment names, or those on USB
@@ -100,8 +100,16 @@ pub unsafe extern "C" fn SCardListReaders(
         let context = Process::current().context(number(context)?)?;
         let readers = context.list_readers_owned()?;
         if readers.is_empty() {
-            // SAFETY: it is not null. The empty list has an end mark, too.
-            unsafe { put(length, 1) };
+            // The empty list has an end mark, too. It is written in spite of the code: some take what
+            // is there for names, when the last reader goes after they have asked for the length.
+            // SAFETY: `length` is not null; `names` points to as many bytes, unless it is to be
+            // allocated.
+            unsafe {
+                if !names.is_null() && !matches!(length.replace(1), 0 | AUTOALLOCATE) {
+                    names.write(0);
+                }
+                length.write(1);
+            }
             return Err(Code::NO_READERS);
         }
         // SAFETY: as the caller says, and `length` is not null.
