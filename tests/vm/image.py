@@ -26,10 +26,12 @@ TOP = pathlib.Path(os.environ.get("SCARD_VM_DIR") or HERE.parent.parent / "targe
 SUITE = "bookworm"
 SOURCES = [pathlib.Path("/etc/apt/sources.list.d/debian.sources"), pathlib.Path("/etc/apt/sources.list")]
 GUEST_PACKAGES = """udev kmod iproute2 procps busybox-static strace gdb socat tcpdump usbutils hwdata usbip
-    pcscd libccid pcsc-tools opensc gnupg scdaemon python3 python3-pyscard libpcsclite-dev libusb-1.0-0""".split()
+    pcscd libccid pcsc-tools opensc openssl gnupg scdaemon python3 python3-pyscard libpcsclite-dev
+    libusb-1.0-0""".split()
 UNUSED_DRIVERS = "gpu net media infiniband scsi staging iio video isdn hwmon ata md nvme".split()
 INITRD_MODULES = "virtio_pci virtio_blk squashfs overlay".split()
 CERTIFICATES = ["id-cert", "signing-cert", "encryption-cert"]
+CARD_PIN = "1234"  # of the card with the certificates: the password of the data base with its keys
 
 
 def fingerprint():
@@ -183,8 +185,10 @@ def make_certificates(tmp):
     folder.mkdir()
     noise = tmp / "noise"
     noise.write_bytes(os.urandom(64))
-    certutil = ["certutil", "-d", f"sql:{folder}"]
-    call(*certutil, "-N", "--empty-password")
+    pin = tmp / "pin"
+    pin.write_text(CARD_PIN)
+    certutil = ["certutil", "-d", f"sql:{folder}", "-f", pin]
+    call(*certutil, "-N")
     call(*certutil, "-S", "-s", "CN=Arena CA", "-x", "-t", "TC,TC,TC", "-n", "ca", "-z", noise, "-m", 1,
          capture_output=True)
     for serial, name in enumerate(CERTIFICATES, 2):

@@ -2,6 +2,7 @@
 
 Knows QEMU and the line protocol of guest/arenactl; builds nothing.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -149,6 +150,8 @@ class Machine:
         elif verb == "card-commands" and reader.peer:
             return " ".join(command.hex() for command in list(reader.peer.commands))
         elif verb == "reader-unplug":
+            if reader.peer:
+                reader.peer.prepare_to_be_unplugged()
             self.qmp("device_del", id=f"reader{number}")
             reader.has_card_device = False
         elif verb == "reader-plug":
@@ -197,11 +200,14 @@ class Machine:
                 status = self.serve({name: sockets[name] for name in ("ctl", "out", "err")}, started)
             except (ConnectionError, json.JSONDecodeError):
                 status = None
+            if status is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.qemu.wait(10)  # it is about to end
         finally:
             self.qemu.kill()
             self.qemu.wait()
         if status is None:
-            say("the VM ended early; its console:")
+            say(f"the VM ended early (QEMU with {self.qemu.returncode}); its console:")
             sys.stderr.write(pathlib.Path(self.console()).read_text(errors="replace"))
             status = DIED
         if self.settings.time:

@@ -4,8 +4,11 @@ T=0. INS 10 echoes its data, 12 answers P1P2 bytes, 14 answers after P1P2 millis
 9000, anything else 6D00.
 """
 import collections
+import fcntl
 import struct
+import termios
 import threading
+import time
 
 ATR = bytes.fromhex("3B 65 00 00 41 52 45 4E 41")  # T=0, historical bytes "ARENA"
 OK = b"\x90\x00"
@@ -36,6 +39,7 @@ class Peer(threading.Thread):
         self.socket = connection
         self.lock = threading.Lock()
         self.taken_out = threading.Event()
+        self.unplugged = False
         self.commands = collections.deque(maxlen=1000)  # the latest that have reached the card
         self.send(self.INIT, b"VSCD" + struct.pack(">II", 2, 0), reader=0xFFFFFFFF)
         self.send(self.READER_ADD)
@@ -43,15 +47,25 @@ class Peer(threading.Thread):
 
     def send(self, kind, payload=b"", reader=0):
         with self.lock:
+            if self.unplugged and kind == self.APDU:
+                return
             self.socket.sendall(struct.pack(">III", kind, reader, len(payload)) + payload)
 
     def insert(self):
         self.taken_out.clear()
+        self.unplugged = False
         self.send(self.ATR, ATR)
 
     def remove(self):
         self.taken_out.set()
         self.send(self.CARD_REMOVE)
+
+    def prepare_to_be_unplugged(self):
+        """Says nothing more until it is inserted again: QEMU dies of an answer to a reader that it has just freed."""
+        with self.lock:
+            self.unplugged = True
+        while struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]:
+            time.sleep(0.001)  # QEMU has not taken it all yet, and does so without a word
 
     def run(self):
         try:

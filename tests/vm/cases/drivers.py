@@ -1,11 +1,10 @@
 """pcscd on QEMU's reader, once with libccid and once with this project's driver: what programs see is the same."""
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard,libifdscard.so limit=500
 import json
-import pathlib
 
 from lib import (card_insert, card_remove, check, pcscd, Program, reader_plug, reader_unplug, require, require_equal, run,
                  times_given, wait_for_command, wait_for_usb, wait_until)
-from lib.pcsc import asked, reader, start_transmit
+from lib.pcsc import asked, reader, require_driver, start_transmit
 from lib.usbmon import Wire
 
 NEVER = "00160000"
@@ -24,10 +23,9 @@ def seen_with(driver):
 
 
 with check("the bundle is taken, and its driver is ours"):
-    with pcscd("scard"):
+    with pcscd("scard") as daemon:
         reader()
-        pid = run("pidof", "pcscd").text("out").split()[0]
-        require("libifdscard.so" in pathlib.Path(f"/proc/{pid}/maps").read_text(), "pcscd has another driver")
+        require_driver(daemon)
 
 with check("sessions are the same"):
     seen = {driver: seen_with(driver) for driver in DRIVERS}

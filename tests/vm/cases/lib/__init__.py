@@ -265,6 +265,7 @@ def pcscd(driver="libccid"):
             daemon.interrupt(signal.SIGTERM)  # so that it takes its socket away
             daemon.wait()
     finally:
+        comm.unlink(missing_ok=True)  # of one that had to be killed
         if ours:
             run("scard", "uninstall", "bundle")
 

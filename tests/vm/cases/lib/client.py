@@ -5,6 +5,7 @@ Prints JSON. Knows nothing of drivers, so that what it sees of two of them can b
 import json
 import re
 import sys
+import time
 
 from smartcard import scard as pcsc
 from smartcard.pcsc import PCSCExceptions  # noqa: F401  (the package is there)
@@ -90,6 +91,24 @@ def session(client, reader, commands):
     return seen
 
 
+def repeat(client, reader, command):
+    """Sends the command for ever; says what has become of it when it is otherwise than before."""
+    told = None
+    while True:
+        code, card, protocol = client.connect(reader)
+        connected = code == pcsc.SCARD_S_SUCCESS
+        while code == pcsc.SCARD_S_SUCCESS:
+            code, answer = pcsc.SCardTransmit(card, protocol, list(bytes.fromhex(command)))
+            if code == pcsc.SCARD_S_SUCCESS and told != text(answer):
+                print("answers", told := text(answer), flush=True)
+            time.sleep(0.01)  # there are few CPUs
+        if connected:
+            pcsc.SCardDisconnect(card, pcsc.SCARD_LEAVE_CARD)
+        if told != "gone":
+            print(told := "gone", flush=True)
+        time.sleep(0.05)  # until the next look
+
+
 def main(what, *arguments):
     client = Client()
     if what == "sessions":
@@ -113,7 +132,6 @@ def main(what, *arguments):
         print(json.dumps(text(answer) if code == pcsc.SCARD_S_SUCCESS else f"{code & 0xFFFFFFFF:08X}"))
     elif what == "transmit":
         # One command, whatever comes of it, and how long that took.
-        import time
         reader, command = arguments
         code, card, protocol = client.connect(reader)
         if code != pcsc.SCARD_S_SUCCESS:
@@ -137,6 +155,10 @@ def main(what, *arguments):
             else:
                 answer = client.transmit(card, protocol, line)
             print(json.dumps(answer), flush=True)
+    elif what == "repeat":
+        # One command again and again, while the card is there: `answers` and `gone` when that changes.
+        reader, command = arguments
+        repeat(client, reader, command)
     elif what == "cancel":
         # What another program's command is doing at the reader: SCARD_ATTR_ESC_CANCEL, which pcscd passes on at once.
         reader, = arguments

@@ -2,25 +2,36 @@
 nothing.
 """
 import json
+import pathlib
 
-from . import CASES, Program, run, wait_until
+from . import CASES, Program, require_equal, run, wait_until
 
-CLIENT = ["env", f"PYTHONPATH={CASES}", "python3", "-m", "lib.client"]
+PYTHON = ["env", f"PYTHONPATH={CASES}", "python3", "-m"]
+CLIENT = [*PYTHON, "lib.client"]
+# When the last reader goes between two calls of pyscard's, it takes for names whatever is in its memory: let it be nothing.
+MONITOR = ["env", "MALLOC_PERTURB_=255", *PYTHON, "lib.monitor"]
 
 # What a program is started with that is to use this project's library, once that is installed.
 LIBRARY = ["env", "LD_LIBRARY_PATH=/usr/local/lib/scard"]
 
 
-def asked(*words):
-    """What the client says of it."""
-    return json.loads(run(*CLIENT, *words, within=120).text("out"))
+
+def asked(*words, before=()):
+    """What the client says of it, with these words before its own."""
+    return json.loads(run(*before, *CLIENT, *words, within=120).text("out"))
 
 
-def reader():
-    """The one there is, once pcscd has it and its card is ready."""
-    name, = wait_until(lambda: asked("readers"), "pcscd lists the reader")
-    asked("until", name, "present")
+def reader(before=()):
+    """The one there is, once it is listed and its card is ready."""
+    name, = wait_until(lambda: asked("readers", before=before), "the reader is listed")
+    asked("until", name, "present", before=before)
     return name
+
+
+def require_driver(daemon, ours=True):
+    """The pcscd has loaded our driver, or has not: were ours refused, it would take libccid without a word."""
+    maps = pathlib.Path(f"/proc/{daemon.process.pid}/maps").read_text()
+    require_equal("libifdscard.so" in maps, ours, "this driver in pcscd")
 
 
 def start_transmit(name, command):

@@ -1,0 +1,101 @@
+"""Cards and the reader come and go twenty times while programs run on pcscd with this project's driver.
+
+pcsc_scan, pyscard's monitors, and a program that sends commands all the time. All see it, and go on; pcscd stays, with no
+more threads and open files than at first.
+"""
+# needs: readers=1 cards=peer usb=xhci bins=scard,libifdscard.so limit=600
+import contextlib
+import pathlib
+import time
+
+from lib import (Program, card_insert, card_remove, check, pcscd, reader_plug, reader_unplug, require, require_equal,
+                 wait_until)
+from lib.pcsc import CLIENT, MONITOR, asked, reader, require_driver
+
+TIMES = 20
+ATR = "3B 65 00 00 41 52 45 4E 41"
+ECHO, ECHOED = "0010000003C0FFEE", "c0ffee9000"
+
+
+def held(daemon):
+    """How many threads and open files the process has."""
+    process = pathlib.Path(f"/proc/{daemon.process.pid}")
+    return tuple(len(list((process / folder).iterdir())) for folder in ("task", "fd"))
+
+
+def require_held(daemon, wanted, when):
+    """Clients' threads end a little after the clients."""
+    try:
+        wait_until(lambda: held(daemon) == wanted, when)
+    except Exception:
+        require_equal(held(daemon), wanted, f"threads and open files of pcscd {when}")
+
+
+class Programs:
+    """Those that run all the time."""
+
+    def __init__(self, name, within):
+        self.scan = within.enter_context(Program("pcsc_scan", "-n"))
+        self.monitor = within.enter_context(Program(*MONITOR))
+        self.user = within.enter_context(Program(*CLIENT, "repeat", name, ECHO))
+
+    def see_card(self):
+        self.scan.expect("Card inserted")
+        self.scan.expect(ATR)
+        self.monitor.expect(f"^card . {ATR}")
+        self.user.expect(f"^answers {ECHOED}$")
+
+    def see_no_card(self):
+        self.scan.expect("Card removed")
+        self.monitor.expect("^card -")
+        self.user.expect("^gone")
+
+    def see_no_reader(self):
+        self.scan.expect("first reader")
+        self.monitor.expect("^reader -")
+        self.user.expect("^gone")
+
+    def require_well(self):
+        for program in (self.scan, self.monitor, self.user):
+            require(program.process.poll() is None, f"{program.argv} has ended: {program.text()}")
+
+
+with pcscd("scard") as daemon:
+    with check("programs see the card and the reader"), contextlib.ExitStack() as running:
+        name = reader()
+        require_driver(daemon)
+        alone = held(daemon)
+        programs = Programs(name, running)
+        programs.see_card()
+        at_first = held(daemon)
+        running = running.pop_all()
+
+    with check(f"the card goes and comes {TIMES} times"):
+        began = time.monotonic()
+        for _ in range(TIMES):
+            card_remove()
+            programs.see_no_card()
+            card_insert()
+            programs.see_card()
+        programs.require_well()
+        print(f"# {time.monotonic() - began:.0f} s")
+
+    with check(f"the reader goes and comes {TIMES} times"):
+        began = time.monotonic()
+        for _ in range(TIMES):
+            reader_unplug()
+            programs.see_no_reader()
+            reader_plug()
+            card_insert()
+            programs.see_card()
+        programs.require_well()
+        print(f"# {time.monotonic() - began:.0f} s")
+
+    with check("pcscd has no more threads and open files than at first"):
+        require_held(daemon, at_first, "with the programs")
+        running.close()
+        require_held(daemon, alone, "when they have ended")
+        require_equal(reader(), name, "the reader")
+        entry, = asked("sessions", ECHO)
+        require_equal(entry["answers"], [ECHOED], "answers")
+        print(f"# {at_first[0]} threads and {at_first[1]} open files, {alone[0]} and {alone[1]} without programs")

@@ -1,0 +1,72 @@
+"""Programs on this project's library in libpcsclite's place, on a real reader and without pcscd: as they are on pcscd."""
+# needs: readers=1 cards=peer usb=xhci bins=scard,libifdscard.so,libscard_pcsclite.so,pcsc_crate limit=500
+from lib import (Program, card_insert, card_remove, check, reader_plug, reader_unplug, require, require_equal)
+from lib.pcsc import MONITOR
+from lib.stacks import DRIVER, LIBCCID, LIBRARY, stack
+
+ATR = "3B 65 00 00 41 52 45 4E 41"
+LENGTHS = [1, 2, 16, 51, 53, 54, 115, 117, 200, 254, 255, 256]
+COMMANDS = ["0010000003C0FFEE", "00990000", "00A40000023F00", *(f"0012{n:04x}{n & 0xFF:02x}" for n in LENGTHS)]
+# What a reader is called, and what its driver is, is each stack's own.
+OWN = {"reader", "attributes", "features"}
+
+
+def transcript(on):
+    """What programs say on it."""
+    said = [on.plain(on.run("opensc-tool", *words).text("out")) for words in (
+        ["--list-readers"], ["--atr"], ["--send-apdu", COMMANDS[0], "--send-apdu", COMMANDS[1]])]
+    said.append(on.run("scriptor", feed="\n".join(COMMANDS[:5])).text("out"))
+    session, = on.asked("sessions", *COMMANDS)
+    require_equal([len(answer) // 2 - 2 for answer in session["answers"][3:]], LENGTHS, "lengths of the answers")
+    said.append({key: value for key, value in session.items() if key not in OWN})
+    with Program(*on.words, "pcsc_scan", "-n") as scan:
+        said.append(scan.expect("ATR: .*")[0])
+    require(ATR in said[-1], said[-1])
+    return said
+
+
+said = {}
+for which in (LIBCCID, DRIVER, LIBRARY):
+    with check(f"scriptor, opensc-tool, pcsc_scan, pyscard on {which}"):
+        with stack(which) as on:
+            said[which] = transcript(on)
+
+with check("they say the same on all"):
+    for which in (DRIVER, LIBRARY):
+        for seen, wanted in zip(said[which], said[LIBCCID], strict=True):
+            require_equal(seen, wanted, f"on {which}")
+
+with check("a program with the pcsc crate"):
+    with stack(LIBRARY) as on:
+        require("1 passed" in on.run("pcsc_crate", "--exact", "session", "--ignored").text("out"), "no session")
+
+with check("pyscard's monitors see the card and the reader come and go"):
+    with stack(LIBRARY) as on, Program(*on.words, *MONITOR) as monitor:
+        monitor.expect(f"^card . {ATR}")
+        for _ in range(3):
+            card_remove()
+            monitor.expect("^card -")
+            card_insert()
+            monitor.expect(f"^card . {ATR}")
+        for _ in range(3):
+            reader_unplug()
+            monitor.expect("^reader -")
+            reader_plug()
+            monitor.expect("^reader . QEMU")
+            card_insert()
+            monitor.expect(f"^card . {ATR}")
+        monitor.wait(status=0)
+
+with check("pcsc_scan sees the card and the reader come and go"):
+    with stack(LIBRARY) as on, Program(*on.words, "pcsc_scan", "-n") as scan:
+        scan.expect("Card inserted")
+        card_remove()
+        scan.expect("Card removed")
+        card_insert()
+        scan.expect("Card inserted")
+        reader_unplug()
+        scan.expect("first reader")
+        reader_plug()
+        card_insert()
+        scan.expect("Card inserted")
+        scan.expect(ATR)
