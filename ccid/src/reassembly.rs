@@ -98,6 +98,13 @@ impl Reassembler {
         Ok(Some(message))
     }
 
+    /// Bytes that the message still lacks of which the header and more has come; none if there is no
+    /// such message.
+    pub fn missing(&self) -> Option<usize> {
+        let length = usize::try_from(Message::length_of(&self.partial)?).ok()?;
+        HEADER_LEN.checked_add(length)?.checked_sub(self.partial.len())
+    }
+
     /// Forgets what has come of a message, and says how many bytes that was.
     pub fn reset(&mut self) -> usize {
         let had = self.partial.len();
@@ -136,8 +143,11 @@ mod tests {
         let mut reassembler = Reassembler::new(300);
         let whole = message(267);
         assert_eq!(reassembler.push(&whole, false).unwrap().unwrap(), whole);
+        assert_eq!(reassembler.missing(), None);
         assert_eq!(reassembler.push(&whole[..64], true), Ok(None));
+        assert_eq!(reassembler.missing(), Some(213));
         assert_eq!(reassembler.push(&whole[64..128], true), Ok(None));
+        assert_eq!(reassembler.missing(), Some(149));
         assert_eq!(reassembler.push(&whole[128..], false).unwrap().unwrap(), whole);
     }
 
@@ -146,6 +156,7 @@ mod tests {
         let mut reassembler = Reassembler::new(300);
         let whole = message(2);
         assert_eq!(reassembler.push(&whole[..8], true), Ok(None));
+        assert_eq!(reassembler.missing(), None);
         assert_eq!(reassembler.push(&whole[8..], false).unwrap().unwrap(), whole);
     }
 

@@ -30,15 +30,17 @@ const RETRY_PERIOD: Duration = Duration::from_millis(100);
 /// its commands.
 const MAX_COMPLETIONS: usize = 64;
 
-/// Most that one bulk-IN transfer asks for. Longer messages take several.
-const MAX_TRANSFER: usize = 65_600;
+/// What the first bulk-IN transfer of a message asks for, if its messages may be that long: room
+/// for any short APDU's response. The second asks for the rest. A host controller may have work to
+/// do for each packet asked for, whether it comes or not (UHCI, OHCI and EHCI do).
+const FIRST_TRANSFER: usize = 512;
 
 /// One reader on one transport. Bulk-IN and interrupt transfers are queued at all times.
 pub struct Driver<T: Transport> {
     transport: T,
     reader: Reader,
     reassembler: Reassembler,
-    /// Bytes asked for by a bulk-IN transfer.
+    /// Bytes asked for by the first bulk-IN transfer of a message.
     bulk_in_length: usize,
     /// Bulk transfers that are not back yet.
     outstanding_in: usize,
@@ -105,7 +107,7 @@ impl<T: Transport> Driver<T> {
         // message of whole packets ends its transfer, too.
         let longest = class.max_data() + ccid::wire::HEADER_LEN;
         let bulk_in_length = longest.next_multiple_of(packet).saturating_add(packet);
-        let bulk_in_length = bulk_in_length.min(MAX_TRANSFER.next_multiple_of(packet));
+        let bulk_in_length = bulk_in_length.min(FIRST_TRANSFER.next_multiple_of(packet));
         if let Some(length) = interrupt {
             transport.submit_in(Pipe::Interrupt, length);
         }
@@ -243,7 +245,10 @@ impl<T: Transport> Driver<T> {
 
     fn listen(&mut self) {
         self.outstanding_in += 1;
-        self.transport.submit_in(Pipe::BulkIn, self.bulk_in_length);
+        // The rest of a message is asked for exactly: that ends whether or not a zero-length packet
+        // follows, and one that does is no message.
+        let length = self.reassembler.missing().unwrap_or(self.bulk_in_length);
+        self.transport.submit_in(Pipe::BulkIn, length);
     }
 
     fn completed(&mut self, completion: Completion, now: Instant) {

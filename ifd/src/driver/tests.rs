@@ -16,7 +16,8 @@ use std::task::Waker;
 struct Pipes {
     control: Vec<SetupPacket>,
     out: Vec<Bytes>,
-    queued_in: usize,
+    /// The lengths of the IN transfers.
+    queued_in: Vec<usize>,
     completions: VecDeque<Completion>,
 }
 
@@ -41,8 +42,8 @@ impl Transport for Fake {
         pipes.completions.push_back(Completion { pipe: Pipe::BulkOut, result, full: false });
     }
 
-    fn submit_in(&mut self, _pipe: Pipe, _length: usize) {
-        self.pipes.lock().unwrap().queued_in += 1;
+    fn submit_in(&mut self, _pipe: Pipe, length: usize) {
+        self.pipes.lock().unwrap().queued_in.push(length);
     }
 
     fn poll(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<Completion> {
@@ -62,12 +63,17 @@ impl Transport for Fake {
 /// A TPDU reader that leaves parameters to the host, with a table of data rates and a clock that
 /// makes no sense: it is asked for both.
 fn class() -> ClassDescriptor {
+    with_messages_of(271)
+}
+
+/// The same with that dwMaxCCIDMessageLength.
+fn with_messages_of(length: u32) -> ClassDescriptor {
     let mut bytes = [0u8; 54];
     bytes[..7].copy_from_slice(&[54, 0x21, 0x10, 0x01, 0, 7, 3]);
     bytes[18] = 1;
     bytes[27] = 1;
     bytes[42] = 1;
-    bytes[44..46].copy_from_slice(&271u16.to_le_bytes());
+    bytes[44..48].copy_from_slice(&length.to_le_bytes());
     bytes[53] = 1;
     ClassDescriptor::parse(&bytes).unwrap()
 }
@@ -80,6 +86,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::of(class())
+    }
+
+    fn of(class: ClassDescriptor) -> Self {
         let pipes = Arc::<Mutex<Pipes>>::default();
         let info = DeviceInfo {
             vendor_id: 1,
@@ -93,13 +103,13 @@ impl Bench {
             bus: 0,
             address: 0,
             interface_protocol: 0,
-            class: class(),
+            class,
             bulk_in_packet: 64,
             interrupt_packet: None,
         };
         let transport = Fake { info, pipes: Arc::clone(&pipes) };
         let now = Instant::from_millis(1);
-        let adjusted = Adjusted { class: class(), behaviour: Behaviour::default() };
+        let adjusted = Adjusted { class, behaviour: Behaviour::default() };
         let driver = Driver::with_quirks(transport, adjusted, Options::default(), now);
         let mut bench = Self { driver, pipes, now };
         bench.turn();
@@ -111,7 +121,10 @@ impl Bench {
     }
 
     fn complete(&mut self, pipe: Pipe, result: Result<Bytes, TransferError>) {
-        let completion = Completion { pipe, result, full: false };
+        self.push(Completion { pipe, result, full: false });
+    }
+
+    fn push(&mut self, completion: Completion) {
         self.pipes.lock().unwrap().completions.push_back(completion);
         self.turn();
     }
@@ -145,7 +158,25 @@ fn a_stall_of_the_only_transfer_is_recovered_from() {
     assert_eq!(bench.pipes.lock().unwrap().out.len(), 1);
     bench.complete(Pipe::BulkIn, Err(TransferError::Stall));
     assert_eq!(bench.pipes.lock().unwrap().out.len(), 2, "it is asked for its status anew");
-    assert_eq!(bench.pipes.lock().unwrap().queued_in, 2, "and its answer is listened for");
+    assert_eq!(bench.pipes.lock().unwrap().queued_in.len(), 2, "and its answer is listened for");
+}
+
+/// Room for what is usual is asked for first, and then for the rest of a message that is longer.
+#[test]
+fn a_long_message_takes_two_transfers() {
+    let mut bench = Bench::of(with_messages_of(65_554));
+    let status = Status::success(IccStatus::PresentActive);
+    let message = Response::DataBlock { status, chain: ChainParameter::Whole, data: &[7; 1190] };
+    let message = message.emit(Slot(0), ccid::wire::Seq(0));
+    assert_eq!(message.len(), 1200);
+    for (part, full) in [(message.slice(..512), true), (message.slice(512..), true)] {
+        bench.push(Completion { pipe: Pipe::BulkIn, result: Ok(part), full });
+    }
+    // The zero-length packet behind it, if there is one.
+    bench.complete(Pipe::BulkIn, Ok(Bytes::new()));
+    assert_eq!(bench.pipes.lock().unwrap().queued_in, [512, 688, 512, 512]);
+    // Shorter messages are asked for whole, with the zero-length packet.
+    assert_eq!(Bench::new().pipes.lock().unwrap().queued_in, [384]);
 }
 
 const ABORT: (u8, u8) = (0x21, 0x01);
