@@ -12,6 +12,9 @@ const CHANGE_PW1: &str = "002400810E3132333435363132333435363738";
 const PIN: &str = "12345678";
 const USER: &str = "card@example.org";
 
+/// Seconds: more than making a key takes on a loaded machine.
+const LONG: &str = "300";
+
 /// What is asked while the card generates keys: no backup, no end of validity, a name, an address,
 /// no comment.
 const GENERATE: &str = "admin\ngenerate\nn\n0\nA Card\ncard@example.org\n\nquit\n";
@@ -47,16 +50,16 @@ impl<'a> Gpg<'a> {
     /// Runs gpg on this input: its output. It must end well.
     #[track_caller]
     fn run(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-        let Output { status, stdout, stderr } = self.try_run(arguments, input);
+        let Output { status, stdout, stderr } = self.try_run(LONG, arguments, input);
         let told = String::from_utf8_lossy(&stderr);
         assert!(status.success(), "gpg {arguments:?}: {status}\n{told}");
         stdout
     }
 
     #[track_caller]
-    fn try_run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut command = self.program("gpg");
-        command.args(["--no-tty", "--yes"]);
+    fn try_run(&self, seconds: &str, arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = self.program("timeout");
+        command.args([seconds, "gpg", "--no-tty", "--yes"]);
         command.args(["--pinentry-mode", "loopback", "--passphrase", PIN]).args(arguments);
         let mut child = command
             .spawn()
@@ -84,7 +87,7 @@ impl<'a> Gpg<'a> {
     /// Whether there is a card that gpg can use.
     #[track_caller]
     pub fn sees_card(&self) -> bool {
-        self.try_run(&["--card-status"], b"").status.success()
+        self.try_run(LONG, &["--card-status"], b"").status.success()
     }
 
     /// The status of the card in the reader, a new one, once it is there; with one PIN for all.
@@ -109,7 +112,7 @@ impl<'a> Gpg<'a> {
         let signature = self.path("signature");
         self.run(&["-u", USER, "-o", &signature, "--detach-sign"], b"message");
         self.run(&["--verify", &signature, "-"], b"message");
-        assert!(!self.try_run(&["--verify", &signature, "-"], b"another").status.success());
+        assert!(!self.try_run(LONG, &["--verify", &signature, "-"], b"another").status.success());
 
         // The other way about.
         let secret = self.run(&["-r", USER, "--encrypt"], b"message");
@@ -120,7 +123,8 @@ impl<'a> Gpg<'a> {
     /// What the card makes of it.
     #[track_caller]
     pub fn decrypt(&self, secret: &[u8]) -> Option<Vec<u8>> {
-        let output = self.try_run(&["--decrypt"], secret);
+        // GnuPG 2.4 asks for a card that is not there again and again.
+        let output = self.try_run("20", &["--decrypt"], secret);
         output.status.success().then_some(output.stdout)
     }
 }
