@@ -5,10 +5,11 @@
 //! it, once there is such a transaction: it sleeps until the first of them may be over.
 
 use crate::error::Error;
+use crate::sleep::sleep;
 use crate::stack::{Holder, Inner, SlotId, StackState, Standing};
 use ccid::Operation;
 use ccid::operation::PowerUp;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{info, warn};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
@@ -130,11 +131,7 @@ fn watch(stack: &Weak<Inner>, woken: &Receiver<()>) {
         let Some(inner) = stack.upgrade() else { return };
         let next = inner.end_idle_transactions(ifd::sync::now());
         drop(inner);
-        let result = match next {
-            Some(next) => woken.recv_deadline(next),
-            None => woken.recv().map_err(RecvTimeoutError::from),
-        };
-        if result == Err(RecvTimeoutError::Disconnected) {
+        if !sleep(woken, next) {
             return;
         }
     }

@@ -67,6 +67,7 @@ mod holder;
 mod model;
 mod naming;
 mod reader_state;
+mod sleep;
 mod stack;
 mod status;
 mod status_wait;

@@ -24,6 +24,11 @@ pub fn of(info: &DeviceInfo) -> Adjusted {
     table().apply(identity, &info.class)
 }
 
+/// The device, its class descriptor corrected by what is known of the reader.
+pub(crate) fn corrected(info: DeviceInfo) -> DeviceInfo {
+    DeviceInfo { class: of(&info).class, ..info }
+}
+
 /// The table, read once.
 pub fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();

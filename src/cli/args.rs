@@ -20,7 +20,8 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 
     /// Use a simulated reader instead of those on USB: PRESET (`scard sim --list` names them) or the
-    /// default one; repeat it for several readers. With vpcd:PORT, cards are programs that connect
+    /// default one; repeat it for several readers. With vpcd:PORT, cards are programs that connect.
+    /// PRESET@PATH has a socket at PATH that takes what its user does: remove, insert, unplug
     #[arg(
         long,
         global = true,
@@ -314,10 +315,12 @@ fn join_presets(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// Neither a subcommand nor hexadecimal: a preset, or one with a slip, which is then told as such.
 fn looks_like_preset(word: &str) -> bool {
     let command = Arguments::command();
+    // Behind it there may be the path of a socket.
+    let name = word.split_once('@').map_or(word, |(name, _)| name);
     command.find_subcommand(word).is_none()
         && word != "help"
         && word.starts_with(|c: char| c.is_ascii_lowercase())
-        && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-:".contains(c))
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-:".contains(c))
         && word.contains(|c: char| !c.is_ascii_hexdigit())
 }
 
@@ -358,6 +361,7 @@ mod tests {
             ("list --sim empty", &["empty"]),
             ("list --sim emty", &["emty"]),
             ("list --sim vpcd:35963", &["vpcd:35963"]),
+            ("list --sim default@/run/hands", &["default@/run/hands"]),
             ("apdu --sim deadbeef", &["default"]),
             ("list --sim=empty --sim", &["empty", "default"]),
             ("apdu --sim 00A40000", &["default"]),

@@ -156,8 +156,8 @@ impl StackState {
         let (Some((index, opening, shared)), false) = (found, *stopped) else {
             return Step::End;
         };
-        let mut slots = slots.iter_mut().filter(|slot| slot.index == index);
-        let needed = shared.calls > 0 || slots.by_ref().any(|slot| slot.has_handles());
+        let mut slots = slots.iter().filter(|slot| slot.index == index);
+        let needed = shared.calls > 0 || slots.any(SlotEntry::has_handles);
         // A time that the clock cannot hold is as good as none.
         let idle = shared.last.checked_add(*idle_time);
         let over = idle.is_some_and(|idle| now >= idle);

@@ -6,7 +6,8 @@
 
 use super::Inner;
 use super::device::Step;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crate::sleep::sleep;
+use crossbeam_channel::Receiver;
 use ifd::source::{Rivals, Source};
 use ifd::transport::usb::OpenError;
 use ifd::{Clock, sync};
@@ -60,11 +61,7 @@ fn keep(stack: &Weak<Inner>, id: u64, source: &dyn Source, woken: &Receiver<()>)
             Step::End => return,
         };
         drop(inner);
-        let result = match until {
-            Some(until) => woken.recv_deadline(until),
-            None => woken.recv().map_err(RecvTimeoutError::from),
-        };
-        if result == Err(RecvTimeoutError::Disconnected) {
+        if !sleep(woken, until) {
             return;
         }
     }

@@ -91,22 +91,7 @@ impl Bench {
 
     fn of(class: ClassDescriptor) -> Self {
         let pipes = Arc::<Mutex<Pipes>>::default();
-        let info = DeviceInfo {
-            vendor_id: 1,
-            product_id: 2,
-            bcd_device: 0,
-            manufacturer: None,
-            product: None,
-            serial_number: None,
-            interface_name: None,
-            interface: 4,
-            bus: 0,
-            address: 0,
-            interface_protocol: 0,
-            class,
-            bulk_in_packet: 64,
-            interrupt_packet: None,
-        };
+        let info = DeviceInfo { interface: 4, ..DeviceInfo::of_class(class) };
         let transport = Fake { info, pipes: Arc::clone(&pipes) };
         let now = Instant::from_millis(1);
         let adjusted = Adjusted { class, behaviour: Behaviour::default() };

@@ -160,7 +160,7 @@ impl Trace {
                 Ok(Some(interface)) => return Self::of(interface, device, recorded),
                 Ok(None) => {
                     if let Some(class) = choice.class {
-                        return Self::of(made_of(&undescribed(class)), device, recorded);
+                        return Self::of(made_of(&DeviceInfo::of_class(class)), device, recorded);
                     }
                 }
                 Err(error) => fault = error,
@@ -186,26 +186,5 @@ impl Trace {
             events.push(recorded.event);
         }
         Ok(Self { interface, events })
-    }
-}
-
-/// A reader of which only its class is known: that of a log.
-const fn undescribed(class: ClassDescriptor) -> DeviceInfo {
-    DeviceInfo {
-        vendor_id: 0,
-        product_id: 0,
-        bcd_device: 0,
-        manufacturer: None,
-        product: None,
-        serial_number: None,
-        interface_name: None,
-        interface: 0,
-        bus: 0,
-        address: 0,
-        interface_protocol: 0,
-        class,
-        bulk_in_packet: 64,
-        // A log does not tell what came over it.
-        interrupt_packet: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Messages as GnuPG's scdaemon tells of them where it drives the reader itself
-//! (`debug-ccid-driver` in scdaemon.conf, and no `disable-ccid`): a title, the fields of the header by their names,
-//! and the bytes behind these with the offset of the first.
+//! (`debug-ccid-driver` in scdaemon.conf, and no `disable-ccid`): a title, the fields of the header
+//! by their names, and the bytes behind these with the offset of the first.
 //!
 //! ```text
 //! 2026-11-22 17:00:00 scdaemon[7] DBG: ccid-driver: PC_to_RDR_XfrBlock:
@@ -15,7 +15,7 @@
 //! What is zero may be left out. It tells neither of readers nor of their descriptors: all is of one
 //! device.
 
-use ccid::wire::{HEADER_LEN, MAX_DATA_LEN};
+use ccid::wire::{Command, HEADER_LEN, MAX_DATA_LEN, Response};
 use std::time::Duration;
 
 /// What every line of the driver has in it.
@@ -23,30 +23,8 @@ const DRIVER: &str = "ccid-driver: ";
 
 const DAY: u32 = 24 * 60 * 60;
 
-/// bMessageType by the part of the title behind the direction.
-const COMMANDS: [(&str, u8); 14] = [
-    ("SetParameters", 0x61),
-    ("IccPowerOn", 0x62),
-    ("IccPowerOff", 0x63),
-    ("GetSlotStatus", 0x65),
-    ("Secure", 0x69),
-    ("T0APDU", 0x6A),
-    ("Escape", 0x6B),
-    ("GetParameters", 0x6C),
-    ("ResetParameters", 0x6D),
-    ("IccClock", 0x6E),
-    ("XfrBlock", 0x6F),
-    ("Mechanical", 0x71),
-    ("Abort", 0x72),
-    ("SetDataRate", 0x73),
-];
-const RESPONSES: [(&str, u8); 5] = [
-    ("DataBlock", 0x80),
-    ("SlotStatus", 0x81),
-    ("Parameters", 0x82),
-    ("Escape", 0x83),
-    ("DataRate", 0x84),
-];
+/// What scdaemon leaves out of the two longest names of messages.
+const LEFT_OUT: &str = "AndClockFrequency";
 
 /// How a field's value is written.
 #[derive(Clone, Copy)]
@@ -197,14 +175,15 @@ impl Told {
 
 /// Direction and bMessageType of a message's title.
 fn title(text: &str) -> Option<(bool, u8)> {
-    let name = text.strip_suffix(':')?;
-    let (out, name, table) =
-        match (name.strip_prefix("PC_to_RDR_"), name.strip_prefix("RDR_to_PC_")) {
-            (Some(name), _) => (true, name, &COMMANDS[..]),
-            (_, Some(name)) => (false, name, &RESPONSES[..]),
-            _ => return None,
-        };
-    table.iter().find(|(known, _)| *known == name).map(|(_, message_type)| (out, *message_type))
+    type NameOf = fn(u8) -> Option<&'static str>;
+    let kinds: [(&str, bool, NameOf); 2] =
+        [("PC_to_RDR_", true, Command::name_of), ("RDR_to_PC_", false, Response::name_of)];
+    kinds.into_iter().find_map(|(direction, out, name_of)| {
+        let name = text.strip_suffix(':')?.strip_prefix(direction)?;
+        let is_it = |known: &str| known == name || known.strip_suffix(LEFT_OUT) == Some(name);
+        let found = (0..=u8::MAX).find(|message_type| name_of(*message_type).is_some_and(is_it));
+        found.map(|message_type| (out, message_type))
+    })
 }
 
 fn byte(word: &str) -> Option<u8> {
@@ -290,6 +269,20 @@ mod tests {
         let bytes = &told(&text)[0].bytes;
         let expected = [0x82, 7, 0, 0, 0, 0, 3, 0, 0, 1, 0x95, 0x10, 0xFF, 0x4D, 0, 254, 0];
         assert_eq!(bytes[..], expected);
+    }
+
+    #[test]
+    fn titles() {
+        for (text, expected) in [
+            ("PC_to_RDR_SetDataRate:", Some((true, 0x73))),
+            ("RDR_to_PC_DataRate:", Some((false, 0x84))),
+            ("PC_to_RDR_Escape:", Some((true, 0x6B))),
+            ("RDR_to_PC_Escape:", Some((false, 0x83))),
+            ("PC_to_RDR_DataBlock:", None),
+            ("PC_to_RDR_Abort", None),
+        ] {
+            assert_eq!(title(text), expected, "{text}");
+        }
     }
 
     #[test]

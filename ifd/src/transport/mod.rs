@@ -122,6 +122,29 @@ pub struct DeviceInfo {
     pub interrupt_packet: Option<usize>,
 }
 
+impl DeviceInfo {
+    /// A device of which only its class is known: with bulk packets of full speed, and no interrupt
+    /// pipe.
+    pub const fn of_class(class: ClassDescriptor) -> Self {
+        Self {
+            vendor_id: 0,
+            product_id: 0,
+            bcd_device: 0,
+            manufacturer: None,
+            product: None,
+            serial_number: None,
+            interface_name: None,
+            interface: 0,
+            bus: 0,
+            address: 0,
+            interface_protocol: 0,
+            class,
+            bulk_in_packet: 64,
+            interrupt_packet: None,
+        }
+    }
+}
+
 /// The four pipes of one CCID interface.
 ///
 /// One owner drives it. Order within a pipe is kept: transfers complete as submitted. After

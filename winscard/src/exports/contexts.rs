@@ -102,13 +102,11 @@ pub unsafe extern "C" fn SCardListReaders(
         if readers.is_empty() {
             // The empty list has an end mark, too. It is written in spite of the code: some take what
             // is there for names, when the last reader goes after they have asked for the length.
-            // SAFETY: `length` is not null; `names` points to as many bytes, unless it is to be
-            // allocated.
-            unsafe {
-                if !names.is_null() && !matches!(length.replace(1), 0 | AUTOALLOCATE) {
-                    names.write(0);
-                }
-                length.write(1);
+            // SAFETY: `length` is not null.
+            let room = unsafe { length.replace(1) };
+            if !names.is_null() && !matches!(room, 0 | AUTOALLOCATE) {
+                // SAFETY: `names` points to `room` bytes.
+                unsafe { names.write(0) };
             }
             return Err(Code::NO_READERS);
         }

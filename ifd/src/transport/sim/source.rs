@@ -27,8 +27,7 @@ impl<D: Device + ?Sized> SimSource<D> {
     /// As [`SimTransport::new`].
     pub fn new(port: Port<D>) -> Result<Self, OpenError> {
         let transport = SimTransport::new(port.clone())?;
-        let info = transport.info().clone();
-        Ok(Self { info: DeviceInfo { class: quirks::of(&info).class, ..info }, port })
+        Ok(Self { info: quirks::corrected(transport.info().clone()), port })
     }
 }
 

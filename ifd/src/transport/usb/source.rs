@@ -24,8 +24,7 @@ impl UsbSource {
             Some(info) => info,
             None => candidate.open()?.info().clone(),
         };
-        let info = DeviceInfo { class: quirks::of(&info).class, ..info };
-        Ok(Self { candidate, info })
+        Ok(Self { candidate, info: quirks::corrected(info) })
     }
 }
 
