@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::stack::{CardState, GRACE, Inner, SlotEntry, SlotId, StackState};
 use ccid::{Operation, Output};
 use crossbeam_channel::Sender as Wakes;
-use ifd::sync::channel::{Receiver, Sender, bounded};
+use ifd::sync::Handoff;
 use ifd::{Done, Ticket};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -40,7 +40,7 @@ pub(crate) struct CallEntry {
 
 /// Who sleeps until the call is woken.
 enum Sleeper {
-    Thread(Sender<()>),
+    Thread(Handoff<()>),
     /// With where it is put, to be woken once the state is unlocked.
     Task(Waker, Wakes<Waker>),
 }
@@ -68,8 +68,7 @@ impl CallEntry {
 
     pub(crate) fn wake(&self) {
         match &self.sleeper {
-            // Full: it is about to look anyway.
-            Sleeper::Thread(wake) => drop(wake.try_send(())),
+            Sleeper::Thread(woken) => woken.put(()),
             Sleeper::Task(waker, woken) => drop(woken.send(waker.clone())),
         }
     }
@@ -80,7 +79,7 @@ pub(crate) struct Call {
     inner: Arc<Inner>,
     context: u64,
     id: CallId,
-    woken: Receiver<()>,
+    woken: Handoff<()>,
     /// The slot that is this call's turn, if any.
     turn: Option<SlotId>,
     /// Readers that stay open for it.
@@ -90,8 +89,8 @@ pub(crate) struct Call {
 impl Call {
     /// Registers a call of `context`.
     pub(crate) fn begin(inner: &Arc<Inner>, context: u64) -> Result<Self, Error> {
-        let (wake, woken) = bounded(1);
-        let sleeper = Sleeper::Thread(wake);
+        let woken = Handoff::default();
+        let sleeper = Sleeper::Thread(woken.clone());
         let mut state = inner.lock();
         if state.stopped {
             return Err(Error::ServiceStopped);
@@ -115,11 +114,7 @@ impl Call {
             if let Some(result) = self.look(&mut self.inner.lock(), &mut check) {
                 return result;
             }
-            let woken = match deadline {
-                Some(deadline) => self.woken.recv_deadline(deadline).is_ok(),
-                None => self.woken.recv().is_ok(),
-            };
-            if !woken {
+            if self.woken.take_until(deadline).is_none() {
                 return Err(Error::Timeout);
             }
         }
@@ -210,9 +205,10 @@ impl Call {
         operation: Operation,
         limit: Option<Duration>,
     ) -> Result<Output, ccid::Error> {
-        let (sender, receiver) = bounded(1);
-        // Sends only: it may be called under the lock if the reader is gone.
-        let done = Done::new(move |result| drop(sender.send(result)));
+        let end = Handoff::default();
+        let told = end.clone();
+        // Does no more than that: it may be called under the lock if the reader is gone.
+        let done = Done::new(move |result| told.put(result));
         {
             let mut state = self.inner.lock();
             let Some(entry) = state.slot(slot) else {
@@ -230,7 +226,7 @@ impl Call {
                 _ => return Err(ccid::Error::Cancelled),
             }
         }
-        let result = receiver.recv().unwrap_or(Err(ccid::Error::Disconnected));
+        let result = end.take();
         let _ = self.entry(|entry| entry.running = None);
         match &result {
             Ok(_) => cause::clear(),

@@ -1,15 +1,14 @@
 //! A driver on a thread of its own, and the handle by which others have it work.
 //!
-//! The thread owns transport and state machines. Callers send it requests over one channel, in
-//! order, and hear of the end of each operation once; a call blocks nobody but itself.
+//! The thread owns transport and state machines. Callers send it requests, in order, and hear of the
+//! end of each operation once; a call blocks nobody but itself.
 
 use crate::clock::Clock;
 use crate::driver::{Driver, Turn};
 use crate::quirks;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::{Handoff, Heard, Mailbox, Mutex, PoisonError};
 use crate::transport::iccd::Dialect;
 use crate::transport::record::Record;
 use crate::transport::{DeviceInfo, Transport};
@@ -28,6 +27,9 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// How long closing waits for the cards to be powered off.
 const POWER_OFF_TIME: Duration = Duration::from_secs(1);
+
+/// What virtual time at rest takes in real time before it goes on: a caller's time to do something.
+const REST: Duration = Duration::from_millis(1);
 
 /// What happens at a reader by itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,16 +108,8 @@ impl fmt::Debug for Done {
 pub struct Ticket(u64);
 
 enum Request {
-    Start {
-        ticket: Ticket,
-        slot: Slot,
-        operation: Operation,
-        limit: Option<Duration>,
-        done: Done,
-    },
+    Start { ticket: Ticket, slot: Slot, operation: Operation, limit: Option<Duration>, done: Done },
     Cancel(Ticket),
-    /// The transport has something to say.
-    Woken,
     Close,
 }
 
@@ -127,7 +121,7 @@ pub struct Handle {
 }
 
 struct Shared {
-    requests: Sender<Request>,
+    requests: Arc<Requests>,
     tickets: AtomicU64,
     info: DeviceInfo,
     behaviour: Behaviour,
@@ -139,7 +133,7 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Ended already is fine.
-        let _ = self.requests.send(Request::Close);
+        let _ = self.requests.0.send(Request::Close);
     }
 }
 
@@ -167,14 +161,13 @@ impl Handle {
         let info = DeviceInfo { class: adjusted.class, ..transport.info().clone() };
         let behaviour = adjusted.behaviour.clone();
         let learned = Arc::new(OnceLock::new());
-        let (requests, received) = unbounded();
-        let waker = Signal::new(requests.clone());
+        let requests = Arc::new(Requests(Mailbox::default()));
+        let received = Received(Arc::clone(&requests));
         let name = format!("scard {:04x}:{:04x}", info.vendor_id, info.product_id);
         let mut events = LastEvent { events: Box::new(events), told: false };
         let told = Arc::clone(&learned);
         let run = move || {
-            let mut worker =
-                Worker::new(transport, adjusted, options, clock, received, waker, told);
+            let mut worker = Worker::new(transport, adjusted, options, clock, received, told);
             let end = worker.run(&mut events);
             if end == Error::Unresponsive {
                 worker.driver.reset_device();
@@ -212,14 +205,15 @@ impl Handle {
     ) -> Ticket {
         let ticket = Ticket(self.shared.tickets.fetch_add(1, Ordering::Relaxed));
         // If the thread has ended, the request is dropped, and `done` with it, which reports that.
-        let _ = self.shared.requests.send(Request::Start { ticket, slot, operation, limit, done });
+        let request = Request::Start { ticket, slot, operation, limit, done };
+        drop(self.shared.requests.0.send(request));
         ticket
     }
 
     /// Cancels an operation (see [`ccid::Reader::cancel`]) and returns at once. Never lost, if
     /// `start` has returned: it ends the operation, unless that has ended.
     pub fn cancel(&self, ticket: Ticket) {
-        let _ = self.shared.requests.send(Request::Cancel(ticket));
+        let _ = self.shared.requests.0.send(Request::Cancel(ticket));
     }
 
     /// Does an operation and waits for its end: as long as the reader takes, bounded by `limit`
@@ -234,16 +228,16 @@ impl Handle {
         operation: Operation,
         limit: Option<Duration>,
     ) -> Result<Output, Error> {
-        let (sender, receiver) = bounded(1);
-        let done = Done::new(move |result| drop(sender.send(result)));
-        self.start(slot, operation, limit, done);
-        receiver.recv().unwrap_or(Err(Error::Disconnected))
+        let end = Handoff::default();
+        let told = end.clone();
+        self.start(slot, operation, limit, Done::new(move |result| told.put(result)));
+        end.take()
     }
 
     /// Ends the reader's work: running commands are aborted, cards powered off, the transport
     /// closed. Returns when that is done, after 3 seconds at most.
     pub fn close(&self) {
-        let _ = self.shared.requests.send(Request::Close);
+        let _ = self.shared.requests.0.send(Request::Close);
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             if thread.thread().id() != thread::current().id() && thread.join().is_err() {
@@ -274,33 +268,25 @@ impl Drop for LastEvent {
     }
 }
 
-/// Wakes the thread from a transport.
-struct Signal {
-    requests: Sender<Request>,
-    /// It has been told and has not looked yet.
-    told: AtomicBool,
-}
+/// Where the thread is told what to do; a transport that has something to say rings for it.
+struct Requests(Mailbox<Request>);
 
-impl Signal {
-    fn new(requests: Sender<Request>) -> Arc<Self> {
-        Arc::new(Self { requests, told: AtomicBool::new(false) })
-    }
-
-    /// What is signalled from now on is news.
-    fn clear(&self) {
-        self.told.swap(false, Ordering::AcqRel);
-    }
-}
-
-impl Wake for Signal {
+impl Wake for Requests {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.0.ring();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.told.swap(true, Ordering::AcqRel) {
-            let _ = self.requests.send(Request::Woken);
-        }
+        self.0.ring();
+    }
+}
+
+/// The thread's end of it. Dropped, it takes no more, and what was not begun ends as disconnected.
+struct Received(Arc<Requests>);
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.0.0.close();
     }
 }
 
@@ -320,8 +306,7 @@ enum Phase {
 struct Worker<T: Transport> {
     driver: Driver<T>,
     clock: Clock,
-    requests: Receiver<Request>,
-    signal: Arc<Signal>,
+    requests: Received,
     waker: Waker,
     pending: BTreeMap<OperationId, (Ticket, Done)>,
     /// What the reader's going has ended.
@@ -337,16 +322,14 @@ impl<T: Transport> Worker<T> {
         adjusted: Adjusted,
         options: Options,
         clock: Clock,
-        requests: Receiver<Request>,
-        signal: Arc<Signal>,
+        requests: Received,
         learned: Arc<OnceLock<Behaviour>>,
     ) -> Self {
         Self {
             driver: Driver::with_quirks(transport, adjusted, options, clock.now()),
             clock,
+            waker: Waker::from(Arc::clone(&requests.0)),
             requests,
-            waker: Waker::from(Arc::clone(&signal)),
-            signal,
             pending: BTreeMap::new(),
             unfinished: Vec::new(),
             tickets: BTreeMap::new(),
@@ -367,7 +350,7 @@ impl<T: Transport> Worker<T> {
                 (_, None) if self.wind_up() => return Error::Disconnected,
                 (Turn::More, None) => {
                     // Requests get their chance between turns.
-                    if let Ok(request) = self.requests.try_recv() {
+                    if let Some(request) = self.requests.0.0.look() {
                         self.handle(request);
                     }
                 }
@@ -381,7 +364,7 @@ impl<T: Transport> Worker<T> {
     fn close(mut self) -> Vec<Done> {
         let pending = std::mem::take(&mut self.pending);
         self.unfinished.extend(pending.into_values().map(|(_, done)| done));
-        while let Ok(request) = self.requests.try_recv() {
+        for request in self.requests.0.0.close() {
             if let Request::Start { done, .. } = request {
                 self.unfinished.push(done);
             }
@@ -434,19 +417,16 @@ impl<T: Transport> Worker<T> {
         // In virtual time a reader at rest would be asked for its card for ever without a pause:
         // only what the transport has to say makes time pass then.
         let at_rest = self.pending.is_empty() && phase.is_none();
-        let deadline = match self.clock {
-            Clock::Virtual(_) if at_rest => self.driver.transport().poll_deadline(),
-            _ => self.driver.poll_deadline().into_iter().chain(phase).min(),
+        let (deadline, pause) = match self.clock {
+            Clock::Virtual(_) if at_rest => (self.driver.transport().poll_deadline(), REST),
+            _ => (self.driver.poll_deadline().into_iter().chain(phase).min(), Duration::ZERO),
         };
-        let request = match deadline {
-            None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(deadline) => self.requests.recv_timeout(self.clock.until(deadline)),
-        };
-        match (request, deadline) {
-            (Ok(request), _) => self.handle(request),
-            (Err(RecvTimeoutError::Timeout), Some(deadline)) => self.clock.advance(deadline),
-            // Cannot be: the waker holds a sender.
-            (Err(_), _) => self.handle(Request::Close),
+        let time = deadline.map(|deadline| self.clock.until(deadline).max(pause));
+        match (self.requests.0.0.wait(time), deadline) {
+            (Some(Heard::Sent(request)), _) => self.handle(request),
+            // The transport is asked next.
+            (Some(Heard::Ring), _) | (None, None) => {}
+            (None, Some(deadline)) => self.clock.advance(deadline),
         }
     }
 
@@ -473,8 +453,6 @@ impl<T: Transport> Worker<T> {
                 }
             }
             (Request::Close, _) => {}
-            // Cleared before the transport is asked: what comes after that is told anew.
-            (Request::Woken, _) => self.signal.clear(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::code::Code;
 use ccid::atr::Protocol;
 use ccid::wire::IccStatus;
 use ccid::{Atr, Error, Operation, Output};
-use crossbeam_channel::bounded;
+use ifd::sync::Handoff;
 use ifd::{Done, Handle, Ticket};
 use log::{debug, info};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -134,8 +134,9 @@ impl Slot {
         operation: Operation,
         limit: Option<Duration>,
     ) -> Result<Output, Error> {
-        let (sender, receiver) = bounded(1);
-        let done = Done::new(move |result| drop(sender.send(result)));
+        let end = Handoff::default();
+        let told = end.clone();
+        let done = Done::new(move |result| told.put(result));
         let ticket = {
             let mut state = self.lock();
             if state.closed {
@@ -145,7 +146,7 @@ impl Slot {
             state.running.push((reader.clone(), ticket));
             ticket
         };
-        let result = receiver.recv().unwrap_or(Err(Error::Disconnected));
+        let result = end.take();
         self.lock().running.retain(|(_, other)| *other != ticket);
         result
     }

@@ -1,17 +1,17 @@
-//! What threads share things with: the standard library's and crossbeam's, or, when built with
-//! `--cfg scard_loom`, loom's, which tries every order in which they can run.
+//! What threads share things with: the standard library's, or, when built with `--cfg scard_loom`,
+//! loom's, which tries every order in which they can run.
 //!
 //! For this workspace's crates only.
 
-#[cfg(scard_loom)]
-mod model;
+mod handoff;
+
+pub use handoff::Handoff;
+pub(crate) use handoff::{Heard, Mailbox};
 
 #[cfg(scard_loom)]
 pub use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
 #[cfg(scard_loom)]
 pub use loom::thread;
-#[cfg(scard_loom)]
-pub use model::{channel, now};
 
 #[cfg(not(scard_loom))]
 pub use std::sync::{Condvar, Mutex, MutexGuard, atomic};
@@ -20,14 +20,16 @@ pub use std::thread;
 
 pub use std::sync::PoisonError;
 
-/// Channels, as crossbeam has them.
-#[cfg(not(scard_loom))]
-pub mod channel {
-    pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-}
-
-/// The time. It stands still where every order is tried.
+/// The time.
 #[cfg(not(scard_loom))]
 pub fn now() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// The time: always the same, so that every run goes alike. What waits for a later time waits for
+/// ever.
+#[cfg(scard_loom)]
+pub fn now() -> std::time::Instant {
+    static NOW: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    *NOW.get_or_init(std::time::Instant::now)
 }
