@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::stack::{CardState, GRACE, Inner, SlotEntry, SlotId, StackState};
 use ccid::{Operation, Output};
 use crossbeam_channel::Sender as Wakes;
+use ifd::Ticket;
 use ifd::sync::Handoff;
-use ifd::{Done, Ticket};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -205,11 +205,7 @@ impl Call {
         operation: Operation,
         limit: Option<Duration>,
     ) -> Result<Output, ccid::Error> {
-        let end = Handoff::default();
-        let told = end.clone();
-        // Does no more than that: it may be called under the lock if the reader is gone.
-        let done = Done::new(move |result| told.put(result));
-        {
+        let begun = {
             let mut state = self.inner.lock();
             let Some(entry) = state.slot(slot) else {
                 return Err(ccid::Error::Disconnected);
@@ -220,13 +216,14 @@ impl Call {
             let number = entry.number;
             match state.call(self.context, self.id) {
                 Some(CallEntry { ended: None, running, .. }) => {
-                    let ticket = reader.start(number, operation, limit, done);
-                    *running = Some((reader, ticket));
+                    let begun = reader.begin(number, operation, limit);
+                    *running = Some((reader, begun.ticket()));
+                    begun
                 }
                 _ => return Err(ccid::Error::Cancelled),
             }
-        }
-        let result = end.take();
+        };
+        let result = begun.wait();
         let _ = self.entry(|entry| entry.running = None);
         match &result {
             Ok(_) => cause::clear(),

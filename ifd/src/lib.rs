@@ -28,4 +28,4 @@ pub mod transport;
 
 pub use clock::Clock;
 pub use source::Source;
-pub use thread::{Done, Handle, ReaderEvent, Ticket};
+pub use thread::{Begun, Done, Handle, ReaderEvent, Ticket};

@@ -1,35 +1,29 @@
 //! A driver on a thread of its own, and the handle by which others have it work.
 //!
-//! The thread owns transport and state machines. Callers send it requests, in order, and hear of the
+//! Transport and state machines are the thread's. Callers send it requests, in order, and hear of the
 //! end of each operation once; a call blocks nobody but itself.
+//!
+//! A caller that waits for its operation does the thread's work meanwhile, if the thread rests: to wake
+//! the thread for a command, and to be woken by it with the answer, costs more than both.
+
+mod worker;
 
 use crate::clock::Clock;
-use crate::driver::{Driver, Turn};
 use crate::quirks;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Handoff, Heard, Mailbox, Mutex, PoisonError};
+use crate::sync::{Handoff, Heard, Mutex, MutexGuard, PoisonError, Role, unless_it_panics};
 use crate::transport::iccd::Dialect;
 use crate::transport::record::Record;
 use crate::transport::{DeviceInfo, Transport};
-use ccid::operation::{OperationId, Output};
-use ccid::quirk::{Adjusted, Behaviour};
-use ccid::{Atr, Error, Event, Instant, Operation, Options, Slot};
-use log::{debug, error};
-use std::collections::BTreeMap;
+use ccid::operation::Output;
+use ccid::quirk::Behaviour;
+use ccid::{Atr, Error, Instant, Operation, Options, Slot};
+use log::error;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Wake, Waker};
 use std::time::Duration;
-
-/// How long closing waits for running commands to be aborted.
-const CLOSE_TIME: Duration = Duration::from_secs(2);
-
-/// How long closing waits for the cards to be powered off.
-const POWER_OFF_TIME: Duration = Duration::from_secs(1);
-
-/// What virtual time at rest takes in real time before it goes on: a caller's time to do something.
-const REST: Duration = Duration::from_millis(1);
+use worker::{LastEvent, Requests, Step, Work, Worker};
 
 /// What happens at a reader by itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -121,7 +115,7 @@ pub struct Handle {
 }
 
 struct Shared {
-    requests: Arc<Requests>,
+    desk: Arc<Desk>,
     tickets: AtomicU64,
     info: DeviceInfo,
     behaviour: Behaviour,
@@ -133,7 +127,76 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Ended already is fine.
-        let _ = self.requests.0.send(Request::Close);
+        let _ = self.desk.requests.0.send(Request::Close);
+    }
+}
+
+/// Where the reader's work is done, by its thread or by who stands in for it.
+struct Desk {
+    requests: Arc<Requests>,
+    /// Locked by whose turn it is, so that there is nothing to wait for. None at the end.
+    work: Mutex<Option<Box<dyn Work>>>,
+}
+
+impl Desk {
+    /// Works until the reader's end, or until there is something in `end`; tells what is left to do.
+    fn attend(&self, role: Role, mut heard: Heard<Request>, end: impl Fn() -> bool) -> Step {
+        let mut until = None;
+        loop {
+            let step = self.step(heard, until);
+            if step == Step::Ended || end() {
+                return step;
+            }
+            (heard, until) = match step {
+                // Requests get their chance between turns.
+                Step::More => (self.requests.0.look().map_or(Heard::Ring, Heard::Sent), None),
+                Step::Idle { time, until } => (self.requests.0.wait(role, time), until),
+                Step::Ended => return step,
+            };
+        }
+    }
+
+    /// A panic is the reader's end, not that of whoever stands in.
+    fn step(&self, heard: Heard<Request>, until: Option<Instant>) -> Step {
+        let step = unless_it_panics(|| {
+            // It is poisoned if who was there before has panicked.
+            let mut work = self.work.lock().ok()?;
+            Some(work.as_mut()?.step(heard, until))
+        });
+        if step.is_none() {
+            error!("the driver of a reader has panicked");
+        }
+        step.flatten().unwrap_or(Step::Ended)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Work>>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread at its desk. When it leaves, nothing stays there.
+struct Attendant(Arc<Desk>);
+
+impl Drop for Attendant {
+    fn drop(&mut self) {
+        let left = self.0.lock().take();
+        drop(left);
+    }
+}
+
+/// Who stands in for the thread. When it leaves, the thread is called if there is more to do.
+struct Deputy<'a> {
+    desk: &'a Desk,
+    left: Step,
+}
+
+impl Drop for Deputy<'_> {
+    fn drop(&mut self) {
+        let (more, time) = match self.left {
+            Step::Idle { time, .. } => (false, time),
+            Step::More | Step::Ended => (true, None),
+        };
+        self.desk.requests.0.step_back(more, time);
     }
 }
 
@@ -161,25 +224,25 @@ impl Handle {
         let info = DeviceInfo { class: adjusted.class, ..transport.info().clone() };
         let behaviour = adjusted.behaviour.clone();
         let learned = Arc::new(OnceLock::new());
-        let requests = Arc::new(Requests(Mailbox::default()));
-        let received = Received(Arc::clone(&requests));
+        let requests = Arc::<Requests>::default();
+        let desk = Arc::new(Desk { requests: Arc::clone(&requests), work: Mutex::new(None) });
         let name = format!("scard {:04x}:{:04x}", info.vendor_id, info.product_id);
-        let mut events = LastEvent { events: Box::new(events), told: false };
-        let told = Arc::clone(&learned);
+        let attendant = Attendant(Arc::clone(&desk));
+        let (events, told) = (LastEvent::new(events), Arc::clone(&learned));
         let run = move || {
-            let mut worker = Worker::new(transport, adjusted, options, clock, received, told);
-            let end = worker.run(&mut events);
-            if end == Error::Unresponsive {
-                worker.driver.reset_device();
+            let desk = &attendant.0;
+            let worker = Worker::new(transport, adjusted, options, clock, &requests, events, told);
+            *desk.lock() = Some(Box::new(worker));
+            desk.attend(Role::Thread, Heard::Ring, || false);
+            // After a panic there is nothing but to drop it.
+            let work = desk.work.lock().ok().and_then(|mut work| work.take());
+            if let Some(work) = work {
+                work.finish();
             }
-            let unfinished = worker.close();
-            events.tell(ReaderEvent::Gone(end));
-            // Whoever hears that an operation ended so finds the reader gone.
-            drop(unfinished);
         };
         let thread = Mutex::new(Some(thread::Builder::new().name(name).spawn(run)?));
         let tickets = AtomicU64::new(0);
-        let shared = Shared { requests, tickets, info, behaviour, learned, thread };
+        let shared = Shared { desk, tickets, info, behaviour, learned, thread };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -203,17 +266,32 @@ impl Handle {
         limit: Option<Duration>,
         done: Done,
     ) -> Ticket {
-        let ticket = Ticket(self.shared.tickets.fetch_add(1, Ordering::Relaxed));
-        // If the thread has ended, the request is dropped, and `done` with it, which reports that.
+        let ticket = self.ticket();
+        // If the thread has ended, the request is given back and dropped, and `done` with it, which
+        // reports that.
         let request = Request::Start { ticket, slot, operation, limit, done };
-        drop(self.shared.requests.0.send(request));
+        drop(self.shared.desk.requests.0.send(request));
         ticket
+    }
+
+    /// Starts an operation whose end the caller waits for next, and returns at once.
+    pub fn begin(&self, slot: Slot, operation: Operation, limit: Option<Duration>) -> Begun {
+        let (ticket, end) = (self.ticket(), Handoff::default());
+        let told = end.clone();
+        let done = Done::new(move |result| told.put(result));
+        let request = Request::Start { ticket, slot, operation, limit, done };
+        drop(self.shared.desk.requests.0.leave(request));
+        Begun { reader: self.clone(), ticket, end, waited: false }
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.shared.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Cancels an operation (see [`ccid::Reader::cancel`]) and returns at once. Never lost, if
     /// `start` has returned: it ends the operation, unless that has ended.
     pub fn cancel(&self, ticket: Ticket) {
-        let _ = self.shared.requests.0.send(Request::Cancel(ticket));
+        let _ = self.shared.desk.requests.0.send(Request::Cancel(ticket));
     }
 
     /// Does an operation and waits for its end: as long as the reader takes, bounded by `limit`
@@ -228,257 +306,62 @@ impl Handle {
         operation: Operation,
         limit: Option<Duration>,
     ) -> Result<Output, Error> {
-        let end = Handoff::default();
-        let told = end.clone();
-        self.start(slot, operation, limit, Done::new(move |result| told.put(result)));
-        end.take()
+        self.begin(slot, operation, limit).wait()
     }
 
     /// Ends the reader's work: running commands are aborted, cards powered off, the transport
     /// closed. Returns when that is done, after 3 seconds at most.
     pub fn close(&self) {
-        let _ = self.shared.requests.0.send(Request::Close);
+        let _ = self.shared.desk.requests.0.send(Request::Close);
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-                error!("a reader's thread has panicked");
+            let own = thread.thread().id() == thread::current().id();
+            // From a callback, which the end waits for, it cannot be awaited.
+            if !own && !self.shared.desk.requests.0.is_deputy() && thread.join().is_err() {
+                error!("a reader's thread has panicked at its end");
             }
         }
     }
 }
 
-/// The event callback, which hears of the end even if the thread panics.
-struct LastEvent {
-    events: Box<dyn FnMut(ReaderEvent) + Send>,
-    told: bool,
+/// An operation that its caller waits for.
+#[derive(Debug)]
+#[must_use = "it is begun for certain only when waited for"]
+pub struct Begun {
+    reader: Handle,
+    ticket: Ticket,
+    end: Handoff<Result<Output, Error>>,
+    waited: bool,
 }
 
-impl LastEvent {
-    fn tell(&mut self, event: ReaderEvent) {
-        if !self.told {
-            self.told = matches!(event, ReaderEvent::Gone(_));
-            (self.events)(event);
+impl Begun {
+    /// Names it, to be [cancelled](Handle::cancel).
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Waits for its end, as [`Handle::call`] does. Callbacks of the reader may be called meanwhile,
+    /// here: no lock may be held that they take.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    pub fn wait(mut self) -> Result<Output, Error> {
+        self.waited = true;
+        let desk = &*self.reader.shared.desk;
+        if desk.requests.0.stand_in() {
+            let mut deputy = Deputy { desk, left: Step::More };
+            let first = desk.requests.0.look().map_or(Heard::Ring, Heard::Sent);
+            deputy.left = desk.attend(Role::Deputy, first, || self.end.is_there());
         }
+        self.end.take()
     }
 }
 
-impl Drop for LastEvent {
+impl Drop for Begun {
     fn drop(&mut self) {
-        self.tell(ReaderEvent::Gone(Error::Disconnected));
-    }
-}
-
-/// Where the thread is told what to do; a transport that has something to say rings for it.
-struct Requests(Mailbox<Request>);
-
-impl Wake for Requests {
-    fn wake(self: Arc<Self>) {
-        self.0.ring();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.ring();
-    }
-}
-
-/// The thread's end of it. Dropped, it takes no more, and what was not begun ends as disconnected.
-struct Received(Arc<Requests>);
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        self.0.0.close();
-    }
-}
-
-/// Whether the thread takes requests or winds up.
-enum Phase {
-    Open,
-    /// Running operations are being cancelled.
-    Cancelling {
-        until: Instant,
-    },
-    /// Cards are being powered off.
-    PoweringOff {
-        until: Instant,
-    },
-}
-
-struct Worker<T: Transport> {
-    driver: Driver<T>,
-    clock: Clock,
-    requests: Received,
-    waker: Waker,
-    pending: BTreeMap<OperationId, (Ticket, Done)>,
-    /// What the reader's going has ended.
-    unfinished: Vec<Done>,
-    tickets: BTreeMap<Ticket, OperationId>,
-    phase: Phase,
-    learned: Arc<OnceLock<Behaviour>>,
-}
-
-impl<T: Transport> Worker<T> {
-    fn new(
-        transport: T,
-        adjusted: Adjusted,
-        options: Options,
-        clock: Clock,
-        requests: Received,
-        learned: Arc<OnceLock<Behaviour>>,
-    ) -> Self {
-        Self {
-            driver: Driver::with_quirks(transport, adjusted, options, clock.now()),
-            clock,
-            waker: Waker::from(Arc::clone(&requests.0)),
-            requests,
-            pending: BTreeMap::new(),
-            unfinished: Vec::new(),
-            tickets: BTreeMap::new(),
-            phase: Phase::Open,
-            learned,
-        }
-    }
-
-    /// Works until closed or gone, and says which.
-    fn run(&mut self, events: &mut LastEvent) -> Error {
-        loop {
-            let now = self.clock.now();
-            let turn = self.driver.turn(&mut Context::from_waker(&self.waker), now);
-            let end = self.deliver(events);
-            match (turn, end) {
-                (_, Some(error)) => return error,
-                (Turn::Gone, None) => return Error::Disconnected,
-                (_, None) if self.wind_up() => return Error::Disconnected,
-                (Turn::More, None) => {
-                    // Requests get their chance between turns.
-                    if let Some(request) = self.requests.0.0.look() {
-                        self.handle(request);
-                    }
-                }
-                (Turn::Idle, None) => self.wait(),
-            }
-        }
-    }
-
-    /// Frees the device for the next one to open. Gives back what reports, when dropped, that the
-    /// reader is gone.
-    fn close(mut self) -> Vec<Done> {
-        let pending = std::mem::take(&mut self.pending);
-        self.unfinished.extend(pending.into_values().map(|(_, done)| done));
-        for request in self.requests.0.0.close() {
-            if let Request::Start { done, .. } = request {
-                self.unfinished.push(done);
-            }
-        }
-        self.unfinished
-    }
-
-    /// Passes events on; gives the reason if the reader is of no use any more.
-    fn deliver(&mut self, events: &mut LastEvent) -> Option<Error> {
-        let mut end = None;
-        while let Some(event) = self.driver.poll_event() {
-            match event {
-                Event::Completed { id, result, .. } => {
-                    if let Some((ticket, done)) = self.pending.remove(&id) {
-                        self.tickets.remove(&ticket);
-                        match result {
-                            Err(Error::Disconnected) => self.unfinished.push(done),
-                            result => done.call(result),
-                        }
-                    }
-                }
-                Event::Presence { slot, present } => {
-                    events.tell(ReaderEvent::Presence { slot, present });
-                }
-                Event::CardLost { slot, reset_follows } => {
-                    events.tell(ReaderEvent::CardLost { slot, reset_follows });
-                }
-                Event::CardReset { slot, result } => {
-                    events.tell(ReaderEvent::CardReset { slot, result });
-                }
-                Event::HardwareError { slot, code } => {
-                    events.tell(ReaderEvent::HardwareError { slot, code });
-                }
-                Event::Opened => {
-                    let _ = self.learned.set(self.driver.reader().behaviour().clone());
-                }
-                Event::Unresponsive => end = Some(Error::Unresponsive),
-                other => debug!("{other:?}"),
-            }
-        }
-        end
-    }
-
-    /// Waits for a request, a wake-up or the deadline.
-    fn wait(&mut self) {
-        let phase = match self.phase {
-            Phase::Open => None,
-            Phase::Cancelling { until } | Phase::PoweringOff { until } => Some(until),
-        };
-        // In virtual time a reader at rest would be asked for its card for ever without a pause:
-        // only what the transport has to say makes time pass then.
-        let at_rest = self.pending.is_empty() && phase.is_none();
-        let (deadline, pause) = match self.clock {
-            Clock::Virtual(_) if at_rest => (self.driver.transport().poll_deadline(), REST),
-            _ => (self.driver.poll_deadline().into_iter().chain(phase).min(), Duration::ZERO),
-        };
-        let time = deadline.map(|deadline| self.clock.until(deadline).max(pause));
-        match (self.requests.0.0.wait(time), deadline) {
-            (Some(Heard::Sent(request)), _) => self.handle(request),
-            // The transport is asked next.
-            (Some(Heard::Ring), _) | (None, None) => {}
-            (None, Some(deadline)) => self.clock.advance(deadline),
-        }
-    }
-
-    fn handle(&mut self, request: Request) {
-        let now = self.clock.now();
-        match (request, &self.phase) {
-            (Request::Start { ticket, slot, operation, limit, done }, Phase::Open) => {
-                let id = self.driver.start(slot, operation, limit, now);
-                self.tickets.insert(ticket, id);
-                self.pending.insert(id, (ticket, done));
-            }
-            // Dropped: it ends as disconnected.
-            (Request::Start { .. }, _) => {}
-            (Request::Cancel(ticket), _) => {
-                if let Some(id) = self.tickets.get(&ticket) {
-                    self.driver.cancel(*id, now);
-                }
-            }
-            (Request::Close, Phase::Open) => {
-                self.phase = Phase::Cancelling { until: now + CLOSE_TIME };
-                let running: Vec<_> = self.pending.keys().copied().collect();
-                for id in running {
-                    self.driver.cancel(id, now);
-                }
-            }
-            (Request::Close, _) => {}
-        }
-    }
-
-    /// One step towards the end, if closing; true once everything is done.
-    fn wind_up(&mut self) -> bool {
-        let now = self.clock.now();
-        match self.phase {
-            Phase::Open => false,
-            Phase::Cancelling { until } => {
-                if !self.pending.is_empty() && now < until {
-                    return false;
-                }
-                self.phase = Phase::PoweringOff { until: now + POWER_OFF_TIME };
-                for slot in 0..=self.driver.reader().class().max_slot_index {
-                    let slot = Slot(slot);
-                    if self.driver.reader().is_powered(slot) {
-                        let id = self.driver.start(slot, Operation::PowerOff, None, now);
-                        let done = Done::new(|_| {});
-                        self.pending.insert(id, (Ticket(u64::MAX), done));
-                    }
-                }
-                // What was started goes out with the next turn.
-                self.waker.wake_by_ref();
-                false
-            }
-            Phase::PoweringOff { until } => self.pending.is_empty() || now >= until,
+        // The thread may still be asleep.
+        if !self.waited {
+            self.reader.shared.desk.requests.0.ring();
         }
     }
 }

@@ -13,8 +13,7 @@ use crate::code::Code;
 use ccid::atr::Protocol;
 use ccid::wire::IccStatus;
 use ccid::{Atr, Error, Operation, Output};
-use ifd::sync::Handoff;
-use ifd::{Done, Handle, Ticket};
+use ifd::{Handle, Ticket};
 use log::{debug, info};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -134,19 +133,17 @@ impl Slot {
         operation: Operation,
         limit: Option<Duration>,
     ) -> Result<Output, Error> {
-        let end = Handoff::default();
-        let told = end.clone();
-        let done = Done::new(move |result| told.put(result));
-        let ticket = {
+        let begun = {
             let mut state = self.lock();
             if state.closed {
                 return Err(Error::Disconnected);
             }
-            let ticket = reader.start(number, operation, limit, done);
-            state.running.push((reader.clone(), ticket));
-            ticket
+            let begun = reader.begin(number, operation, limit);
+            state.running.push((reader.clone(), begun.ticket()));
+            begun
         };
-        let result = end.take();
+        let ticket = begun.ticket();
+        let result = begun.wait();
         self.lock().running.retain(|(_, other)| *other != ticket);
         result
     }

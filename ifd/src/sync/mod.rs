@@ -4,9 +4,10 @@
 //! For this workspace's crates only.
 
 mod handoff;
+mod mailbox;
 
 pub use handoff::Handoff;
-pub(crate) use handoff::{Heard, Mailbox};
+pub(crate) use mailbox::{Heard, Mailbox, Role};
 
 #[cfg(scard_loom)]
 pub use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
@@ -19,6 +20,15 @@ pub use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 pub use std::thread;
 
 pub use std::sync::PoisonError;
+
+/// What `act` gives; none if it panics. A model's panic is its verdict, and goes on.
+pub(crate) fn unless_it_panics<R>(act: impl FnOnce() -> R) -> Option<R> {
+    if cfg!(scard_loom) {
+        return Some(act());
+    }
+    // What it leaves in the middle lies behind a lock, which is poisoned by it.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).ok()
+}
 
 /// The time.
 #[cfg(not(scard_loom))]

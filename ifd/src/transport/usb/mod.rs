@@ -50,6 +50,8 @@ pub struct UsbTransport {
     interrupt: Option<Queue<Interrupt, In>>,
     /// When bulk-OUT is looked at again.
     out_look: Option<Instant>,
+    /// Something has come over bulk-IN since the last command went out.
+    answered: bool,
     /// Ended before they began.
     failed: VecDeque<Completion>,
 }
@@ -73,6 +75,7 @@ impl UsbTransport {
             bulk_in,
             interrupt,
             out_look: None,
+            answered: false,
             failed: VecDeque::new(),
         })
     }
@@ -86,7 +89,8 @@ impl UsbTransport {
     }
 
     /// That a command has gone out is no news, and waking a thread for it would cost as much as its
-    /// answer does: while bulk-IN, which brings that, is listened to, nothing is woken.
+    /// answer does: while bulk-IN, which brings that, is listened to, nothing is woken. Once an answer
+    /// has come it is not looked for either, until there is something else to do.
     fn poll_out(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Completion> {
         let Some(bulk_out) = &mut self.bulk_out else {
             return Poll::Pending;
@@ -94,7 +98,7 @@ impl UsbTransport {
         let listening = self.bulk_in.as_ref().is_some_and(|q| q.endpoint.pending() > 0);
         let mut asleep = Context::from_waker(Waker::noop());
         let polled = bulk_out.poll(Pipe::BulkOut, if listening { &mut asleep } else { cx });
-        let waits = bulk_out.endpoint.pending() > 0 && listening;
+        let waits = bulk_out.endpoint.pending() > 0 && listening && !self.answered;
         let look = self.out_look.filter(|look| *look > now).unwrap_or(now + OUT_PERIOD);
         self.out_look = waits.then_some(look);
         polled
@@ -223,6 +227,7 @@ impl Transport for UsbTransport {
         let mut buffer = bulk_out.buffer(message.len());
         buffer.extend_from_slice(&message);
         bulk_out.endpoint.submit(buffer);
+        self.answered = false;
     }
 
     fn submit_in(&mut self, pipe: Pipe, length: usize) {
@@ -245,6 +250,7 @@ impl Transport for UsbTransport {
         }
         if let Some(bulk_in) = &mut self.bulk_in {
             if let Poll::Ready(completion) = bulk_in.poll(Pipe::BulkIn, cx) {
+                self.answered = completion.result.is_ok();
                 return Poll::Ready(completion);
             }
         }
