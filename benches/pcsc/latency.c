@@ -3,7 +3,8 @@
  * that is put in.
  *
  *   latency SOCKET [DAEMON [SAMPLES]]
- *   latency first                          one command and no more, for the time from a program's start
+ *   latency first SAMPLES        programs that are started for one command and end behind its answer
+ *   latency first                such a program
  *
  * SOCKET: where the simulated reader's hands listen, or - for a reader without, whose card is left
  * alone; DAEMON: process number of pcscd, whose CPU time is shown, too, or 0 for none; SAMPLES: of
@@ -332,8 +333,6 @@ static void first_commands(int n)
 {
 	double *times = calloc(n, sizeof *times);
 
-	/* Without a daemon each has a reader of its own: this program's is its own. */
-	setenv("SCARD_READERS", "sim:default", 1);
 	for (int i = 0; i < n; i++) {
 		int status;
 		double began = now();
@@ -355,14 +354,19 @@ static void first_commands(int n)
 int main(int argc, char **argv)
 {
 	const char *daemon = argc > 2 && strcmp(argv[2], "0") != 0 ? argv[2] : NULL;
-	int samples = argc > 3 ? atoi(argv[3]) : 2000;
+	int last = argc > 1 && strcmp(argv[1], "first") == 0 ? 2 : 3;
+	int samples = argc > last ? atoi(argv[last]) : 2000;
 
 	if (argc < 2 || samples < 1) {
-		fprintf(stderr, "usage: latency SOCKET [DAEMON [SAMPLES]]\n");
+		fprintf(stderr, "usage: latency SOCKET [DAEMON [SAMPLES]]\n       latency first SAMPLES\n");
 		return 2;
 	}
-	if (strcmp(argv[1], "first") == 0)
-		return first();
+	if (strcmp(argv[1], "first") == 0) {
+		if (argc == 2)
+			return first();
+		first_commands(samples);
+		return 0;
+	}
 	check("SCardEstablishContext", SCardEstablishContext(SCARD_SCOPE_SYSTEM, NULL, NULL, &context));
 	find_reader();
 	printf("%-44s %8s %10s %10s %10s\n", "us", "samples", "p50", "p99", "max");
@@ -374,6 +378,8 @@ int main(int argc, char **argv)
 		cancels(200);
 		open_hands(argv[1]);
 		insertions(100);
+		/* Without a daemon each has a reader of its own: this program's is its own. */
+		setenv("SCARD_READERS", "sim:default", 1);
 		first_commands(50);
 	}
 	memory();
