@@ -20,8 +20,10 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// How long closing waits for the cards to be powered off.
 const POWER_OFF_TIME: Duration = Duration::from_secs(1);
 
-/// What virtual time at rest takes in real time before it goes on: a caller's time to do something.
+/// What virtual time takes in real time where a caller may have been about to do something: before it
+/// goes on at rest, and before the reader is given up waiting for.
 const REST: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a turn left behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,9 +194,13 @@ impl<T: Transport> Worker<T> {
         // In virtual time a reader at rest would be asked for its card for ever without a pause:
         // only what the transport has to say makes time pass then.
         let at_rest = self.pending.is_empty() && phase.is_none();
+        let next = self.driver.transport().poll_deadline();
+        let until = self.driver.poll_deadline().into_iter().chain(phase).min();
         let (until, pause) = match self.clock {
-            Clock::Virtual(_) if at_rest => (self.driver.transport().poll_deadline(), REST),
-            _ => (self.driver.poll_deadline().into_iter().chain(phase).min(), Duration::ZERO),
+            Clock::Monotonic(_) => (until, Duration::ZERO),
+            Clock::Virtual(_) if at_rest => (next, REST),
+            Clock::Virtual(_) if until == next => (until, Duration::ZERO),
+            Clock::Virtual(_) => (until, PATIENCE),
         };
         let time = until.map(|until| self.clock.until(until).max(pause));
         Step::Idle { time, until }
