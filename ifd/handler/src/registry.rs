@@ -215,11 +215,18 @@ pub(crate) fn power(lun: Lun, power: Power) -> Result<Option<Atr>, Code> {
 pub(crate) fn transmit(lun: Lun, command: Bytes) -> Result<Bytes, Code> {
     let channel = find(lun)?;
     channel.settle()?;
+    let was_there = channel.slot.gone().is_none();
     match channel.call(Operation::Exchange(command), None) {
         Ok(Output::Data(response)) => Ok(response),
         Ok(other) => {
             error!("{lun:?}: an exchange gave {other:?}");
             Err(Code::Communication)
+        }
+        // The card is gone with it. pcscd, told of the reader, would sleep for a second before its
+        // program hears anything; it is told when it looks for the card next.
+        Err(Error::Disconnected) if was_there => {
+            info!("{lun:?} transmit: the reader is gone");
+            Err(Code::NoCard)
         }
         Err(error) => {
             info!("{lun:?} transmit: {error}");

@@ -175,7 +175,7 @@ fn what_differs_is_told() {
     let _alone = alone();
     let slot = open(&fixture("sim-apdu.pcapng", "fast:"));
     ready(slot, T1);
-    assert_eq!(slot.transmit(&[0x00, 0xA4, 0, 0], 300).0, NO_SUCH_DEVICE);
+    assert_eq!(slot.transmit(&[0x00, 0xA4, 0, 0], 300).0, NO_CARD);
     slot.close();
     let said = lock(&SAID.0);
     assert!(said[0].contains("sent XfrBlock slot 0 seq 2: 00 A4 00 00"), "{said:?}");
