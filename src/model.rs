@@ -4,7 +4,8 @@
 //! `tests/all` runs them, each with a limit to how often threads are interrupted.
 
 use crate::{Card, Context, Disposition, Error, Protocols, ReaderState, ShareMode, Stack, State};
-use ccid::Slot;
+use ccid::wire::IccStatus;
+use ccid::{Operation, Options, Output, Slot};
 use ifd::Clock;
 use ifd::transport::sim::SimTransport;
 use loom::thread;
@@ -308,5 +309,41 @@ fn a_shutdown_ends_a_wait_as_such() {
         world.stack.shutdown();
         assert_eq!(wait.join().unwrap(), Err(Error::ServiceStopped));
         world.port.unplug();
+    });
+}
+
+/// One of them does the reader's work for both, or its thread does.
+#[test]
+fn two_commands_of_one_reader_both_end() {
+    model(|world| {
+        let (first, second) = (world.context(), world.context());
+        let (one, other) = (world.connect(&first), world.connect(&second));
+        loom::explore();
+        let one = thread::spawn(move || (one.transmit_owned(&echo(0x11), None), one));
+        let (answer, other) = (other.transmit_owned(&echo(0x22), None), other);
+        assert_eq!(answer.unwrap()[..], [0x22, 0x90, 0x00]);
+        let (answer, one) = one.join().unwrap();
+        assert_eq!(answer.unwrap()[..], [0x11, 0x90, 0x00]);
+        (one, other, first, second)
+    });
+}
+
+/// Neither slot waits for the other's: whoever does the work leaves it when its own is done.
+#[test]
+fn two_slots_at_once() {
+    model(|world| {
+        let reader = Reader::builder().slots(2).busy_slots(2).card(Slot(1), FileCard::t1());
+        let transport = SimTransport::new(Port::new(reader.build())).unwrap();
+        let reader =
+            ifd::Handle::spawn(transport, Options::default(), Clock::monotonic(), |_| {}).unwrap();
+        reader.call(Slot(0), Operation::Status, None).unwrap();
+        let other = reader.clone();
+        loom::explore();
+        let other = thread::spawn(move || other.call(Slot(1), Operation::Status, None));
+        let one = reader.call(Slot(0), Operation::Status, None).unwrap();
+        assert_eq!(one, Output::Status(IccStatus::NotPresent));
+        let other = other.join().unwrap().unwrap();
+        assert_eq!(other, Output::Status(IccStatus::PresentInactive));
+        (reader, world.context())
     });
 }

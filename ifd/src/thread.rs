@@ -365,3 +365,6 @@ impl Drop for Begun {
         }
     }
 }
+
+#[cfg(all(test, not(scard_loom)))]
+mod tests;
