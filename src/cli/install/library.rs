@@ -61,7 +61,9 @@ fn explain(folder: &Path, target: &Path, out: &mut Out) -> io::Result<()> {
     writeln!(out, "    LD_LIBRARY_PATH={folder} PROGRAM")?;
     writeln!(out, "    LD_PRELOAD={target} PROGRAM")?;
     writeln!(out, "    LIBPCSCLITE_DELEGATE={target} PROGRAM      (pcsc-lite 2.1 and later)")?;
-    writeln!(out, "    java -Dsun.security.smartcardio.library={target} ...")?;
+    // Debian's is linked with libpcsclite and does not listen to that.
+    let property = format!("-Dsun.security.smartcardio.library={target}");
+    writeln!(out, "    java {property} ...      (Debian's java: as PROGRAM above)")?;
     writeln!(out, "a reader is one program's at a time: stop pcscd before")
 }
 

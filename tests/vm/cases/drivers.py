@@ -4,15 +4,11 @@ import json
 
 from lib import (card_insert, card_remove, check, pcscd, Program, reader_plug, reader_unplug, require, require_equal, run,
                  times_given, wait_for_command, wait_for_usb, wait_until)
-from lib.pcsc import asked, reader, require_driver, start_transmit
+from lib.pcsc import COMMANDS, LENGTHS, asked, reader, require_driver, start_transmit
 from lib.usbmon import Wire
 
 NEVER = "00160000"
 DRIVERS = ("libccid", "scard")
-
-# Lengths of answers, other than the one that fills a packet of 64 bytes: there libccid is one answer behind on xhci.
-LENGTHS = [1, 2, 16, 51, 53, 54, 115, 117, 200, 254, 255, 256]
-COMMANDS = ["0010000003C0FFEE", "00990000", "00A40000023F00", *(f"0012{n:04x}{n & 0xFF:02x}" for n in LENGTHS)]
 
 
 def seen_with(driver):

@@ -1,14 +1,22 @@
 """Programs on this project's library in libpcsclite's place, on a real reader and without pcscd: as they are on pcscd."""
-# needs: readers=1 cards=peer usb=xhci bins=scard,libifdscard.so,libscard_pcsclite.so,pcsc_crate limit=500
+# needs: readers=1 cards=peer usb=xhci bins=scard,libifdscard.so,libscard_pcsclite.so,pcsc_crate,java limit=500
 from lib import (Program, card_insert, card_remove, check, reader_plug, reader_unplug, require, require_equal)
-from lib.pcsc import MONITOR
+from lib.pcsc import COMMANDS, LENGTHS, MONITOR
 from lib.stacks import DRIVER, LIBCCID, LIBRARY, stack
 
 ATR = "3B 65 00 00 41 52 45 4E 41"
-LENGTHS = [1, 2, 16, 51, 53, 54, 115, 117, 200, 254, 255, 256]
-COMMANDS = ["0010000003C0FFEE", "00990000", "00A40000023F00", *(f"0012{n:04x}{n & 0xFF:02x}" for n in LENGTHS)]
+JAVA = ["/usr/local/bin/java/bin/java", "-cp", "/usr/local/bin/java", "Session"]
 # What a reader is called, and what its driver is, is each stack's own.
 OWN = {"reader", "attributes", "features"}
+
+
+def java(on):
+    """What Java says on it."""
+    program = on.run(*JAVA, *COMMANDS, within=240)
+    print(f"# Java took {program.seconds:.1f} s", flush=True)
+    name, protocol, atr, *answers = program.text("out").splitlines()
+    require_equal((name, protocol, atr), (on.name, "T=0", ATR.replace(" ", "").lower()), "reader and card")
+    return answers
 
 
 def transcript(on):
@@ -18,6 +26,7 @@ def transcript(on):
     said.append(on.run("scriptor", feed="\n".join(COMMANDS[:5])).text("out"))
     session, = on.asked("sessions", *COMMANDS)
     require_equal([len(answer) // 2 - 2 for answer in session["answers"][3:]], LENGTHS, "lengths of the answers")
+    require_equal(java(on), session["answers"], "answers in Java")
     said.append({key: value for key, value in session.items() if key not in OWN})
     with Program(*on.words, "pcsc_scan", "-n") as scan:
         said.append(scan.expect("ATR: .*")[0])
@@ -27,7 +36,7 @@ def transcript(on):
 
 said = {}
 for which in (LIBCCID, DRIVER, LIBRARY):
-    with check(f"scriptor, opensc-tool, pcsc_scan, pyscard on {which}"):
+    with check(f"scriptor, opensc-tool, pcsc_scan, pyscard, Java on {which}"):
         with stack(which) as on:
             said[which] = transcript(on)
 

@@ -14,6 +14,10 @@ MONITOR = ["env", "MALLOC_PERTURB_=255", *PYTHON, "lib.monitor"]
 # What a program is started with that is to use this project's library, once that is installed.
 LIBRARY = ["env", "LD_LIBRARY_PATH=/usr/local/lib/scard"]
 
+# Commands for QEMU's card. The last ask for answers of these lengths, none of which fills a packet of 64 bytes: after such
+# a one libccid is one answer behind on xhci.
+LENGTHS = [1, 2, 16, 51, 53, 54, 115, 117, 200, 254, 255, 256]
+COMMANDS = ["0010000003C0FFEE", "00990000", "00A40000023F00", *(f"0012{n:04x}{n & 0xFF:02x}" for n in LENGTHS)]
 
 
 def asked(*words, before=()):

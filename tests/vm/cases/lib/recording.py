@@ -3,14 +3,15 @@ import contextlib
 import pathlib
 import signal
 
-from . import CASES, Program, card_insert, card_remove, pcscd, run
+from . import Program, card_insert, card_remove, pcscd
+from .pcsc import PYTHON
+from .stacks import library
 
 FOLDER = pathlib.Path("/mnt/recorded")
 ALL_BUSES = "usbmon0"
 
 # Who drives the reader: pcscd with one of two drivers, or the program itself, by the library in libpcsclite's place.
 HOSTS = ("libccid", "pcscd", "library")
-LIBRARY = "/usr/local/lib/scard/libpcsclite.so.1"
 
 
 @contextlib.contextmanager
@@ -26,12 +27,9 @@ def recorded(name):
 
 def converse(host, kind):
     """Has the conversation of lib.conversation, by that host; its answers by command."""
-    environment = [f"PYTHONPATH={CASES}"]
-    if host == "library":
-        run("scard", "install", "library", "--library", "/usr/local/bin/libscard_pcsclite.so")
-        environment.append(f"LD_PRELOAD={LIBRARY}")
     with contextlib.ExitStack() as stack:
-        program = stack.enter_context(Program("env", *environment, "python3", "-m", "lib.conversation", kind))
+        words = stack.enter_context(library()) if host == "library" else []
+        program = stack.enter_context(Program(*words, *PYTHON, "lib.conversation", kind))
         program.expect("^ready")
         # Not earlier: pcscd powers a card off that nobody uses for five seconds.
         if host != "library":
