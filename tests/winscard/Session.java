@@ -10,10 +10,12 @@ import javax.smartcardio.TerminalFactory;
  * A program with javax.smartcardio: terminals, a card, exchanges, a transaction, a control code, a reset.
  *
  * Says what the only terminal is called, the card's protocol and ATR, and what it answers to the commands that are the
- * arguments; a line each, bytes in hexadecimal.
+ * arguments; a line each, bytes in hexadecimal. Arguments may also be `absent` and `present`: it waits until the card is,
+ * says so, and connects to the card that comes.
  */
 public class Session {
     private static final HexFormat HEX = HexFormat.of();
+    private static final long LONG = 120_000; // milliseconds
     private static final String ECHO = "001000000104";
     private static final String ECHOED = "049000";
 
@@ -27,7 +29,7 @@ public class Session {
         return HEX.formatHex(channel.transmit(new CommandAPDU(HEX.parseHex(command))).getBytes());
     }
 
-    public static void main(String[] commands) throws Exception {
+    public static void main(String[] arguments) throws Exception {
         List<CardTerminal> terminals = TerminalFactory.getDefault().terminals().list();
         check(terminals.size() == 1, "one terminal: " + terminals);
         CardTerminal terminal = terminals.get(0);
@@ -38,8 +40,17 @@ public class Session {
         System.out.println(card.getProtocol());
         System.out.println(HEX.formatHex(card.getATR().getBytes()));
         CardChannel channel = card.getBasicChannel();
-        for (String command : commands) {
-            System.out.println(answer(channel, command));
+        for (String argument : arguments) {
+            switch (argument) {
+                case "absent" -> check(terminal.waitForCardAbsent(LONG), "it is taken out");
+                case "present" -> {
+                    check(terminal.waitForCardPresent(LONG), "it is put in");
+                    card = terminal.connect("*");
+                    channel = card.getBasicChannel();
+                }
+                default -> argument = answer(channel, argument);
+            }
+            System.out.println(argument);
         }
         card.beginExclusive();
         check(answer(channel, ECHO).equals(ECHOED), "within");

@@ -5,6 +5,7 @@ from lib.pcsc import COMMANDS, LENGTHS, MONITOR
 from lib.stacks import DRIVER, LIBCCID, LIBRARY, stack
 
 ATR = "3B 65 00 00 41 52 45 4E 41"
+JAVA_ATR = ATR.replace(" ", "").lower()
 JAVA = ["/usr/local/bin/java/bin/java", "-cp", "/usr/local/bin/java", "Session"]
 # What a reader is called, and what its driver is, is each stack's own.
 OWN = {"reader", "attributes", "features"}
@@ -15,7 +16,7 @@ def java(on):
     program = on.run(*JAVA, *COMMANDS, within=240)
     print(f"# Java took {program.seconds:.1f} s", flush=True)
     name, protocol, atr, *answers = program.text("out").splitlines()
-    require_equal((name, protocol, atr), (on.name, "T=0", ATR.replace(" ", "").lower()), "reader and card")
+    require_equal((name, protocol, atr), (on.name, "T=0", JAVA_ATR), "reader and card")
     return answers
 
 
@@ -65,6 +66,18 @@ with check("pyscard's monitors see the card and the reader come and go"):
             card_insert()
             monitor.expect(f"^card . {ATR}")
         monitor.wait(status=0)
+
+for which in (DRIVER, LIBRARY):
+    with check(f"Java sees the card come and go on {which}"):
+        words = ["absent", "present", COMMANDS[0]]
+        with stack(which) as on, Program(*on.words, *JAVA, *words, *words) as program:
+            program.expect(JAVA_ATR, within=120)
+            for _ in range(2):
+                card_remove()
+                program.expect("^absent")
+                card_insert()
+                program.expect("^c0ffee9000")
+            program.wait(status=0)
 
 with check("pcsc_scan sees the card and the reader come and go"):
     with stack(LIBRARY) as on, Program(*on.words, "pcsc_scan", "-n") as scan:
