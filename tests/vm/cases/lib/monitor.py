@@ -2,6 +2,7 @@
 
 Says `begun` first, then what is there, and ends with its standard input.
 """
+import os
 import sys
 
 from smartcard.CardMonitoring import CardMonitor, CardObserver
@@ -12,7 +13,8 @@ from smartcard.util import toHexString
 def tell(kind, changes, text):
     for sign, things in zip("+-", changes):
         for thing in things:
-            print(kind, sign, text(thing), flush=True)
+            # No print: pyscard's threads run on when Python ends, which dies if one of them is just within sys.stdout.
+            os.write(sys.stdout.fileno(), f"{kind} {sign} {text(thing)}\n".encode())
 
 
 class Cards(CardObserver):
