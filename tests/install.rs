@@ -9,7 +9,8 @@ mod process;
 use ifd::bundle::{Info, Listed, info_plist};
 use process::{Ended, run};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 /// A folder of drivers with libccid's bundle in it, and a driver to install.
 struct Folder(PathBuf);
@@ -89,8 +90,11 @@ fn a_bundle_is_put_there_and_taken_away() {
     let installed = fs::read(folder.path(library)).unwrap();
     assert_eq!(installed, fs::read(folder.path("libifdscard.so")).unwrap());
     let has_group = fs::read_to_string("/etc/group").unwrap().contains("\npcscd:");
-    let rule = Path::new(&folder.path("rules/92-scard.rules")).exists();
-    assert_eq!(rule, has_group, "a rule for pcscd's group, if it has one");
+    let rule = fs::read_to_string(folder.path("rules/92-scard.rules")).unwrap();
+    assert_eq!(rule.contains("GROUP="), has_group, "rights for pcscd's group, if it has one");
+    let program = folder.path("drivers/scard.bundle/Contents/Linux/scard");
+    assert!(rule.contains(&format!("RUN+=\"'{program}' 'install' 'bundle' '--plugged'")), "{rule}");
+    assert!(fs::metadata(&program).unwrap().permissions().mode() & 0o111 != 0);
     folder.run("uninstall", &[]).with_status(0);
     assert_eq!(folder.drivers(), OTHERS);
     assert_eq!(fs::read_dir(folder.path("rules")).unwrap().count(), 0);
@@ -114,6 +118,29 @@ fn installing_again_keeps_the_settings() {
     let json = folder.run("install", &["--json", "--library", &folder.path("libifdscard.so")]);
     let json = json.with_status(0).json();
     assert!(json["readers"].as_u64().unwrap() > 50, "{json}");
+}
+
+/// The bundle names what it named, and what is plugged in; nothing else of it is touched.
+#[test]
+fn readers_are_named_in_the_bundle_that_is_there() {
+    let folder = Folder::new("plugged");
+    let plugged = |more: &[&str]| {
+        run(&[&["install", "bundle", "--plugged", "--drivers", &folder.path("drivers")], more]
+            .concat())
+    };
+    let ended = plugged(&[]).with_status(3);
+    assert!(ended.err.contains("is not there"), "{}", ended.err);
+    folder.install().with_status(0);
+    let plist = folder.path("drivers/scard.bundle/Contents/Info.plist");
+    let before = fs::read_to_string(&plist).unwrap();
+    // All that is plugged in was named by installing.
+    let json = plugged(&["--json"]).with_status(0).json();
+    assert_eq!(json["added"].as_array().unwrap().len(), 0, "{json}");
+    assert_eq!(fs::read_to_string(&plist).unwrap(), before);
+    plugged(&["--library", "x"]).with_status(2);
+    fs::write(&plist, before.replacen("<string>0x1234</string>", "", 1)).unwrap();
+    let ended = plugged(&[]).with_status(1);
+    assert!(ended.err.contains(&plist), "{}", ended.err);
 }
 
 #[test]

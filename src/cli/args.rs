@@ -135,10 +135,16 @@ pub(crate) struct BundleOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) library: Option<PathBuf>,
 
-    /// The folder for a udev rule that lets pcscd open every reader of the class, if pcscd has a
-    /// group of its own; /etc/udev/rules.d, unless --drivers is given
+    /// The folder for a udev rule: readers of the class that the bundle does not name are named in it
+    /// when they are plugged in, and pcscd may open every one; /etc/udev/rules.d, unless --drivers is
+    /// given
     #[arg(long, value_name = "DIR")]
     pub(crate) rules: Option<PathBuf>,
+
+    /// Only name the readers that are plugged in, in the bundle that is there, and restart pcscd if
+    /// one of them was not named (not with --drivers): what the udev rule does
+    #[arg(long, conflicts_with_all = ["library", "rules"])]
+    pub(crate) plugged: bool,
 }
 
 #[derive(Args, Debug, Default)]

@@ -8,6 +8,7 @@ use crate::cli::args::BundleOptions;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::out::Out;
 use ifd::bundle::{EXECUTABLE, IDENTIFIER, Info, info_plist};
+use log::{info, warn};
 use serde_json::json;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -25,6 +26,9 @@ const OLD: &str = ".scard.bundle.old";
 const INFO: &str = "Contents/Info.plist";
 const LIBRARY_FOLDER: &str = "Contents/Linux";
 
+/// This program in the bundle, for the udev rule: what root runs lies where only root can write.
+const PROGRAM: &str = "scard";
+
 /// The folder of drivers of most distributions.
 const USUAL_DRIVERS: &str = "/usr/lib/pcsc/drivers";
 
@@ -34,17 +38,20 @@ const SETTINGS: [(&str, &str); 2] = [("ifdLogLevel", "0x0003"), ("ifdDriverOptio
 /// `scard install bundle`
 pub(crate) fn bundle(options: &BundleOptions, out: &mut Out) -> Outcome {
     let drivers = drivers(options)?;
+    if options.plugged {
+        return plugged(options, &drivers, out);
+    }
     let library = library(options)?;
     let bundle = drivers.join(BUNDLE);
     let before = own(&bundle)?;
     let readers = readers::all(&drivers);
-    let settings = SETTINGS.map(|(key, usual)| {
-        (key, before.as_ref().and_then(|info| info.text(key)).unwrap_or(usual))
-    });
-    let plist = info_plist(&readers, &settings);
+    let plist = info_plist(&readers, &settings(before.as_ref()));
     replace(&drivers, &library, &plist).map_err(|error| denied(&drivers, &error))?;
     let rule = match rules_folder(options) {
-        Some(folder) => rules::install(&folder).map_err(|error| denied(&folder, &error))?,
+        Some(folder) => {
+            let rule = rule(&folder, &bundle, options.drivers.as_deref());
+            Some(rule.map_err(|error| denied(&folder, &error))?)
+        }
         None => None,
     };
     if out.is_json() {
@@ -56,9 +63,77 @@ pub(crate) fn bundle(options: &BundleOptions, out: &mut Out) -> Outcome {
     }
     writeln!(out, "{}: {} readers", bundle.display(), readers.len())?;
     if let Some(rule) = rule {
-        writeln!(out, "{}: pcscd may open every reader of the class", rule.display())?;
+        writeln!(out, "{}: for readers that are plugged in later", rule.display())?;
     }
     restart(out)
+}
+
+/// The settings of a bundle: what they were, or are at first.
+fn settings(before: Option<&Info>) -> [(&'static str, &str); 2] {
+    SETTINGS.map(|(key, usual)| (key, before.and_then(|info| info.text(key)).unwrap_or(usual)))
+}
+
+fn rule(folder: &Path, bundle: &Path, drivers: Option<&Path>) -> io::Result<PathBuf> {
+    let program = bundle.join(LIBRARY_FOLDER).join(PROGRAM);
+    let (program, drivers) = (program.to_string_lossy(), drivers.map(Path::to_string_lossy));
+    let mut words = vec![&*program, "install", "bundle", "--plugged"];
+    if let Some(drivers) = &drivers {
+        words.extend(["--drivers", drivers]);
+    }
+    rules::install(folder, &words)
+}
+
+/// `scard install bundle --plugged`
+fn plugged(options: &BundleOptions, drivers: &Path, out: &mut Out) -> Outcome {
+    let bundle = drivers.join(BUNDLE);
+    let Some(before) = own(&bundle)? else {
+        return Err(Failure::nothing(format!("{} is not there", bundle.display())));
+    };
+    let path = bundle.join(INFO);
+    let named = before
+        .readers()
+        .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    let is_named = |ids: (u16, u16)| named.iter().any(|other| (other.vendor, other.product) == ids);
+    let mut added = readers::merge(readers::plugged_in().into_iter());
+    added.retain(|reader| !is_named((reader.vendor, reader.product)));
+    if !added.is_empty() {
+        let all = readers::merge(named.iter().chain(&added).cloned());
+        rewrite(&path, &info_plist(&all, &settings(Some(&before))))
+            .map_err(|error| denied(&path, &error))?;
+    }
+    if out.is_json() {
+        let added: Vec<_> = added.iter().map(|reader| &reader.name).collect();
+        out.document(&json!({ "bundle": bundle, "added": added }))?;
+    } else {
+        for reader in &added {
+            writeln!(out, "{}: named in {}", reader.name, bundle.display())?;
+        }
+    }
+    if !added.is_empty() && options.drivers.is_none() {
+        restart_service();
+    }
+    Ok(())
+}
+
+/// Puts a file in the place of another, whole or not at all.
+fn rewrite(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
+}
+
+/// Has systemd start pcscd anew, if it runs. Where there is no systemd, whoever starts pcscd sees to
+/// it.
+fn restart_service() {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return;
+    }
+    let words = ["--no-block", "try-restart", "pcscd.service"];
+    match Command::new("systemctl").args(words).status() {
+        Ok(status) if status.success() => info!("pcscd is restarted"),
+        Ok(status) => warn!("systemctl: {status}"),
+        Err(error) => warn!("systemctl: {error}"),
+    }
 }
 
 /// `scard uninstall bundle`
@@ -168,6 +243,7 @@ fn replace(drivers: &Path, library: &Path, plist: &str) -> io::Result<()> {
     }
     let made = fs::create_dir_all(new.join(LIBRARY_FOLDER))
         .and_then(|()| fs::copy(library, new.join(LIBRARY_FOLDER).join(EXECUTABLE)))
+        .and_then(|_| fs::copy(std::env::current_exe()?, new.join(LIBRARY_FOLDER).join(PROGRAM)))
         .and_then(|_| fs::write(new.join(INFO), plist));
     let moved = made.and_then(|()| {
         let had_one = bundle.exists();

@@ -13,14 +13,20 @@ type Ids = (u16, u16);
 /// Those that the drivers of the class in `drivers` name, those that are plugged in, and those of
 /// which something is known; each once, under the name of the first of these.
 pub(super) fn all(drivers: &Path) -> Vec<Listed> {
-    let plugged_in = usb::readers().unwrap_or_else(|error| {
+    merge(of_others(drivers).into_iter().chain(plugged_in()).chain(known()))
+}
+
+/// Those that are plugged in.
+pub(super) fn plugged_in() -> Vec<Listed> {
+    let found = usb::readers().unwrap_or_else(|error| {
         info!("{error}");
         Vec::new()
     });
-    merge(of_others(drivers).into_iter().chain(plugged_in.iter().map(listed)).chain(known()))
+    found.iter().map(listed).collect()
 }
 
-fn merge(readers: impl Iterator<Item = Listed>) -> Vec<Listed> {
+/// Each once, under its first name.
+pub(super) fn merge(readers: impl Iterator<Item = Listed>) -> Vec<Listed> {
     let mut by_ids = BTreeMap::<Ids, Listed>::new();
     for reader in readers {
         by_ids.entry((reader.vendor, reader.product)).or_insert(reader);

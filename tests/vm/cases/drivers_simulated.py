@@ -7,7 +7,8 @@ import json
 import pathlib
 import re
 
-from lib import Program, check, load_vhci, pcscd, require, require_equal, teach_libccid, wait_until
+from lib import (Program, bundle, check, load_vhci, pcscd, pcscd_alone, require, require_equal, teach_libccid,
+                 wait_until)
 from lib.cli import SimulatedReader
 from lib.pcsc import CLIENT, asked
 
@@ -19,6 +20,9 @@ EXTENDED = [ECHO, "001203E80003E8", "0010000000012C" + "a5" * 300]
 SESSIONS = {"default": SHORT + EXTENDED, "short": SHORT, "extended": SHORT + EXTENDED, "t0-tpdu": [ECHO, "0012001010"],
             "t1-tpdu": SHORT, "t1-tpdu-crc": SHORT, "t1-tpdu-short": SHORT, "pps": SHORT, "t1-character": SHORT,
             "no-interrupt": SHORT, "three-slots": SHORT, "pinpad-idle": SHORT}
+
+INFO = pathlib.Path("/usr/lib/pcsc/drivers/scard.bundle/Contents/Info.plist")
+MAKE = "<string>0x5CA0</string>"  # its idProduct
 
 # {preset: {what: why it differs}}
 DIFFERENT = {}
@@ -70,6 +74,16 @@ def pin(driver):
 
 
 load_vhci()
+
+with check("a reader of a make never seen before is named when it is plugged in"):
+    with bundle():
+        require(MAKE not in INFO.read_text(), "it was named before")
+        with SimulatedReader("default"):
+            wait_until(lambda: MAKE in INFO.read_text(), "udev has the reader named in the bundle")
+            with pcscd_alone():
+                name, = readers(1)
+                asked("until", name, "present")
+
 teach_libccid("1209", "5CA0", NAME)
 
 for preset, commands in SESSIONS.items():

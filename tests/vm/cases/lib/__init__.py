@@ -254,10 +254,24 @@ def reader_unplug(reader=0):
 @contextlib.contextmanager
 def pcscd(driver="libccid"):
     """The usual daemon, ready for clients, for as long as the block runs: with the usual driver, or with ours."""
+    with bundle() if driver == "scard" else contextlib.nullcontext(), pcscd_alone() as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def bundle():
+    """This project's driver among pcscd's, for as long as the block runs."""
+    run("scard", "install", "bundle")
+    try:
+        yield
+    finally:
+        run("scard", "uninstall", "bundle")
+
+
+@contextlib.contextmanager
+def pcscd_alone():
+    """The usual daemon with the drivers that are there."""
     comm = pathlib.Path("/run/pcscd/pcscd.comm")
-    ours = driver == "scard"
-    if ours:
-        run("scard", "install", "bundle")
     try:
         with Program("pcscd", "--foreground") as daemon:
             wait_until(lambda: comm.exists() or daemon.process.poll() is not None, "pcscd listens")
@@ -266,8 +280,6 @@ def pcscd(driver="libccid"):
             daemon.wait()
     finally:
         comm.unlink(missing_ok=True)  # of one that had to be killed
-        if ours:
-            run("scard", "uninstall", "bundle")
 
 
 def teach_libccid(vendor, product, name):
