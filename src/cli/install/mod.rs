@@ -26,6 +26,10 @@ const OLD: &str = ".scard.bundle.old";
 const INFO: &str = "Contents/Info.plist";
 const LIBRARY_FOLDER: &str = "Contents/Linux";
 
+/// How many readers a bundle may name before plugging in adds no more: a device that calls itself
+/// something else each time is not to fill the disk, nor to restart pcscd for ever.
+const MOST_READERS: usize = 2000;
+
 /// This program in the bundle, for the udev rule: what root runs lies where only root can write.
 const PROGRAM: &str = "scard";
 
@@ -96,6 +100,10 @@ fn plugged(options: &BundleOptions, drivers: &Path, out: &mut Out) -> Outcome {
     let is_named = |ids: (u16, u16)| named.iter().any(|other| (other.vendor, other.product) == ids);
     let mut added = readers::merge(readers::plugged_in().into_iter());
     added.retain(|reader| !is_named((reader.vendor, reader.product)));
+    if !added.is_empty() && named.len() >= MOST_READERS {
+        let text = format!("{}: it names {} readers already", path.display(), named.len());
+        return Err(Failure::failed(text).hint("`scard install bundle` makes it anew"));
+    }
     if !added.is_empty() {
         let all = readers::merge(named.iter().chain(&added).cloned());
         rewrite(&path, &info_plist(&all, &settings(Some(&before))))
