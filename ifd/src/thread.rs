@@ -174,13 +174,15 @@ impl Desk {
     }
 }
 
-/// The thread at its desk. When it leaves, nothing stays there.
+/// The thread at its desk. When it leaves, even by a panic, nothing stays there and nothing more is
+/// taken; what was not begun ends as disconnected.
 struct Attendant(Arc<Desk>);
 
 impl Drop for Attendant {
     fn drop(&mut self) {
         let left = self.0.lock().take();
         drop(left);
+        drop(self.0.requests.0.close());
     }
 }
 

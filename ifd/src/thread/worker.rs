@@ -59,15 +59,6 @@ impl Wake for Requests {
     }
 }
 
-/// The worker's end of it. Dropped, it takes no more, and what was not begun ends as disconnected.
-struct Received(Arc<Requests>);
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        self.0.0.close();
-    }
-}
-
 /// The event callback, which hears of the end even if the worker panics.
 pub(super) struct LastEvent {
     events: Box<dyn FnMut(ReaderEvent) + Send>,
@@ -112,7 +103,7 @@ pub(super) struct Worker<T: Transport> {
     driver: Driver<T>,
     clock: Clock,
     events: LastEvent,
-    requests: Received,
+    requests: Arc<Requests>,
     waker: Waker,
     pending: BTreeMap<OperationId, (Ticket, Done)>,
     /// What the reader's going has ended.
@@ -138,7 +129,7 @@ impl<T: Transport> Worker<T> {
             driver: Driver::with_quirks(transport, adjusted, options, clock.now()),
             clock,
             events,
-            requests: Received(Arc::clone(requests)),
+            requests: Arc::clone(requests),
             waker: Waker::from(Arc::clone(requests)),
             pending: BTreeMap::new(),
             unfinished: Vec::new(),
@@ -292,7 +283,7 @@ impl<T: Transport> Work for Worker<T> {
         // Frees the device for the next one to open.
         drop(driver);
         unfinished.extend(pending.into_values().map(|(_, done)| done));
-        for request in requests.0.0.close() {
+        for request in requests.0.close() {
             if let Request::Start { done, .. } = request {
                 unfinished.push(done);
             }
