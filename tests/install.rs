@@ -78,6 +78,9 @@ const ALL: [&str; 3] = ["ifd-ccid.bundle", "other.bundle", "scard.bundle"];
 #[test]
 fn a_bundle_is_put_there_and_taken_away() {
     let folder = Folder::new("plain");
+    // As anybody may have built it.
+    let everybodys = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(folder.path("libifdscard.so"), everybodys).unwrap();
     let ended = folder.install().with_status(0);
     assert!(ended.out.contains("restart pcscd"), "{}", ended.out);
     assert_eq!(folder.drivers(), ALL);
@@ -94,7 +97,9 @@ fn a_bundle_is_put_there_and_taken_away() {
     assert_eq!(rule.contains("GROUP="), has_group, "rights for pcscd's group, if it has one");
     let program = folder.path("drivers/scard.bundle/Contents/Linux/scard");
     assert!(rule.contains(&format!("RUN+=\"'{program}' 'install' 'bundle' '--plugged'")), "{rule}");
-    assert!(fs::metadata(&program).unwrap().permissions().mode() & 0o111 != 0);
+    for file in [&program, &folder.path(library)] {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o755, "{file}");
+    }
     folder.run("uninstall", &[]).with_status(0);
     assert_eq!(folder.drivers(), OTHERS);
     assert_eq!(fs::read_dir(folder.path("rules")).unwrap().count(), 0);

@@ -1,7 +1,7 @@
 //! The readers of a process, and all that its contexts share.
 //!
 //! One lock guards the state; nothing blocks while it is held, and no reader's thread waits for
-//! anything but it. What callers wait for is left for each of them alone ([`crate::call`]).
+//! anything but it. Each caller waits on a handoff of its own ([`crate::call`]).
 
 mod arrival;
 mod device;

@@ -162,7 +162,7 @@ impl<T> Mailbox<T> {
     /// Stands in for the thread from now on, if it rests and nobody else does.
     pub(crate) fn stand_in(&self) -> bool {
         let mut state = self.lock();
-        let may = state.resting && state.deputy.is_none() && state.queue.is_some();
+        let may = state.resting && state.deputy.is_none();
         if may {
             state.deputy = Some(thread::current().id());
         }

@@ -10,8 +10,9 @@ use crate::cli::out::Out;
 use ifd::bundle::{EXECUTABLE, IDENTIFIER, Info, info_plist};
 use log::{info, warn};
 use serde_json::json;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,10 +26,6 @@ const OLD: &str = ".scard.bundle.old";
 
 const INFO: &str = "Contents/Info.plist";
 const LIBRARY_FOLDER: &str = "Contents/Linux";
-
-/// How many readers a bundle may name before plugging in adds no more: a device that calls itself
-/// something else each time is not to fill the disk, nor to restart pcscd for ever.
-const MOST_READERS: usize = 2000;
 
 /// This program in the bundle, for the udev rule: what root runs lies where only root can write.
 const PROGRAM: &str = "scard";
@@ -97,13 +94,10 @@ fn plugged(options: &BundleOptions, drivers: &Path, out: &mut Out) -> Outcome {
     let named = before
         .readers()
         .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-    let is_named = |ids: (u16, u16)| named.iter().any(|other| (other.vendor, other.product) == ids);
-    let mut added = readers::merge(readers::plugged_in().into_iter());
-    added.retain(|reader| !is_named((reader.vendor, reader.product)));
-    if !added.is_empty() && named.len() >= MOST_READERS {
-        let text = format!("{}: it names {} readers already", path.display(), named.len());
-        return Err(Failure::failed(text).hint("`scard install bundle` makes it anew"));
-    }
+    let added = readers::to_add(&named, readers::plugged_in()).map_err(|count| {
+        Failure::failed(format!("{}: it names {count} readers already", path.display()))
+            .hint("`scard install bundle` makes it anew")
+    })?;
     if !added.is_empty() {
         let all = readers::merge(named.iter().chain(&added).cloned());
         rewrite(&path, &info_plist(&all, &settings(Some(&before))))
@@ -252,7 +246,14 @@ fn replace(drivers: &Path, library: &Path, plist: &str) -> io::Result<()> {
     let made = fs::create_dir_all(new.join(LIBRARY_FOLDER))
         .and_then(|()| fs::copy(library, new.join(LIBRARY_FOLDER).join(EXECUTABLE)))
         .and_then(|_| fs::copy(std::env::current_exe()?, new.join(LIBRARY_FOLDER).join(PROGRAM)))
-        .and_then(|_| fs::write(new.join(INFO), plist));
+        .and_then(|_| {
+            // Whoever could write to what it was copied from is not to write to what root runs.
+            let files = [EXECUTABLE, PROGRAM].map(|name| new.join(LIBRARY_FOLDER).join(name));
+            files
+                .iter()
+                .try_for_each(|file| fs::set_permissions(file, Permissions::from_mode(0o755)))
+        })
+        .and_then(|()| fs::write(new.join(INFO), plist));
     let moved = made.and_then(|()| {
         let had_one = bundle.exists();
         if had_one {

@@ -25,6 +25,21 @@ pub(super) fn plugged_in() -> Vec<Listed> {
     found.iter().map(listed).collect()
 }
 
+/// How many readers a bundle may name before plugging in adds no more: a device that calls itself
+/// something else each time is not to fill the disk, nor to restart pcscd for ever.
+const MOST: usize = 2000;
+
+/// Those plugged in that a bundle does not name. If it names too many already to add one: how many.
+pub(super) fn to_add(named: &[Listed], plugged_in: Vec<Listed>) -> Result<Vec<Listed>, usize> {
+    let mut added = merge(plugged_in.into_iter());
+    let ids = |reader: &Listed| (reader.vendor, reader.product);
+    added.retain(|reader| !named.iter().any(|other| ids(other) == ids(reader)));
+    match added.is_empty() || named.len() < MOST {
+        true => Ok(added),
+        false => Err(named.len()),
+    }
+}
+
 /// Each once, under its first name.
 pub(super) fn merge(readers: impl Iterator<Item = Listed>) -> Vec<Listed> {
     let mut by_ids = BTreeMap::<Ids, Listed>::new();
@@ -76,6 +91,15 @@ fn known() -> impl Iterator<Item = Listed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_named_is_added_up_to_a_number() {
+        let listed = |product| Listed { vendor: 1, product, name: "r".into() };
+        let named: Vec<_> = (0..2000).map(listed).collect();
+        assert_eq!(to_add(&named[..5], vec![listed(4), listed(5), listed(5)]), Ok(vec![listed(5)]));
+        assert_eq!(to_add(&named, vec![listed(4)]), Ok(vec![]));
+        assert_eq!(to_add(&named, vec![listed(2000)]), Err(2000));
+    }
 
     #[test]
     fn each_reader_once_under_its_first_name() {
