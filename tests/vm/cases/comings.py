@@ -15,6 +15,7 @@ from lib.pcsc import CLIENT, MONITOR, asked, reader, require_driver
 
 TIMES = 20
 ATR = "3B 65 00 00 41 52 45 4E 41"
+CARD_GONE, READER_CAME = "^card -", "^reader [+]"
 ECHO, ECHOED = "0010000003C0FFEE", "c0ffee9000"
 
 
@@ -51,20 +52,22 @@ class Programs:
         self.monitor = within.enter_context(Program(*MONITOR))
         self.user = within.enter_context(Program(*CLIENT, "repeat", name, ECHO))
 
-    def see_card(self):
+    def see_card(self, *with_it):
         self.scan.expect("Card inserted")
         self.scan.expect(ATR)
-        self.monitor.expect(f"^card . {ATR}")
+        self.monitor.expect_all(f"^card [+] {ATR}", *with_it)
         self.user.expect(f"^answers {ECHOED}$")
 
     def see_no_card(self):
         self.scan.expect("Card removed")
-        self.monitor.expect("^card -")
+        self.monitor.expect(CARD_GONE)
         self.user.expect("^gone")
 
     def see_no_reader(self):
+        # pyscard looks for cards and for readers by threads of their own, now and then: one that had not looked would know
+        # nothing of a reader that is back already.
         self.scan.expect("first reader")
-        self.monitor.expect("^reader -")
+        self.monitor.expect_all("^reader -", CARD_GONE)
         self.user.expect("^gone")
 
     def require_well(self):
@@ -78,7 +81,7 @@ with pcscd("scard") as daemon:
         require_driver(daemon)
         alone = held(daemon)
         programs = Programs(name, running)
-        programs.see_card()
+        programs.see_card(READER_CAME)
         at_first = held(daemon)
         running = running.pop_all()
 
@@ -99,7 +102,7 @@ with pcscd("scard") as daemon:
             programs.see_no_reader()
             reader_plug()
             card_insert()
-            programs.see_card()
+            programs.see_card(READER_CAME)
         programs.require_well()
         print(f"# {time.monotonic() - began:.0f} s")
 

@@ -52,19 +52,20 @@ with check("a program with the pcsc crate"):
 
 with check("pyscard's monitors see the card and the reader come and go"):
     with stack(LIBRARY) as on, Program(*on.words, *MONITOR) as monitor:
-        monitor.expect(f"^card . {ATR}")
+        # pyscard looks for cards and for readers by threads of their own: either may be the first to see a change.
+        came = "^reader [+] QEMU", f"^card [+] {ATR}"
+        monitor.expect_all(*came)
         for _ in range(3):
             card_remove()
             monitor.expect("^card -")
             card_insert()
-            monitor.expect(f"^card . {ATR}")
+            monitor.expect(came[1])
         for _ in range(3):
             reader_unplug()
-            monitor.expect("^reader -")
+            monitor.expect_all("^reader -", "^card -")
             reader_plug()
-            monitor.expect("^reader . QEMU")
             card_insert()
-            monitor.expect(f"^card . {ATR}")
+            monitor.expect_all(*came)
         monitor.wait(status=0)
 
 for which in (DRIVER, LIBRARY):

@@ -15,6 +15,7 @@ import traceback
 
 CASES = pathlib.Path(__file__).resolve().parent.parent
 SECONDS = 40.0  # for a program to start, do something short and end
+SHOWN = 16  # lines of a program that has failed
 
 
 class Failed(Exception):
@@ -93,7 +94,20 @@ class Program:
             return "\n".join(text for name, text in self.lines if stream in (None, name))
 
     def _shown(self):
-        return f"\n$ {' '.join(self.argv)}\n{self.text()}"
+        """The end of what it said: there a failure shows, and a report may be cut."""
+        lines = self.text().splitlines()
+        cut = [f"({len(lines) - SHOWN} lines before)"] if len(lines) > SHOWN else []
+        return "\n".join(["", f"$ {' '.join(self.argv)}", *cut, *lines[-SHOWN:]])
+
+    def expect_all(self, *patterns, within=SECONDS):
+        """Waits until each pattern has a line that matches, after those already expected, in whatever order they come."""
+        deadline = time.monotonic() + within
+        first = last = self.seen
+        for pattern in patterns:
+            self.seen = first
+            self.expect(pattern, deadline - time.monotonic())
+            last = max(last, self.seen)
+        self.seen = last
 
     def expect(self, pattern, within=SECONDS, stream="out"):
         """Waits for a line that matches, after those already expected; returns the match."""
