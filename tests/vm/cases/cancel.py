@@ -4,9 +4,7 @@ QEMU's reader knows no Abort: it stalls the request and refuses the message. All
 command must receive its own answer.
 """
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard limit=240
-import time
-
-from lib import (card_insert, card_remove, check, reader_plug, reader_unplug, require, require_equal, times_given,
+from lib import (SOON, card_insert, card_remove, check, reader_plug, reader_unplug, require, require_equal, times_given,
                  wait_for_command, wait_for_usb)
 from lib.cli import INTERRUPTED, NOTHING, TIME_LIMIT, apdu, require_error, start_apdu, wait_for_readers
 
@@ -41,12 +39,12 @@ with check("Ctrl-C ends a command and the next one works"):
     for number in range(3):
         with Hanging() as program:
             program.interrupt()
-            program.wait(within=3, status=INTERRUPTED)
+            program.wait(within=SOON, status=INTERRUPTED)
         require_next_works(number)
 
 with check("--timeout ends a command by the limit"):
     with Hanging(timeout=2) as program:
-        program.wait(within=10)
+        program.wait(within=SOON)
         require_error(program, TIME_LIMIT, "time limit")
         require(program.seconds >= 2, f"it ended after {program.seconds:.1f} s")
     require_next_works(10)
@@ -54,22 +52,16 @@ with check("--timeout ends a command by the limit"):
 with check("a card taken out ends its command at once"):
     with Hanging() as program:
         card_remove()
-        taken_out = time.monotonic()
-        program.wait(within=10)
-        took = time.monotonic() - taken_out
+        program.wait(within=SOON)
         require_error(program, NOTHING, "card was removed")
-        require(took < 2, f"it took {took:.1f} s")
     card_insert()
     require_next_works(20)
 
 with check("a reader unplugged ends its command at once"):
     with Hanging() as program:
         reader_unplug()
-        unplugged = time.monotonic()
-        program.wait(within=10)
-        took = time.monotonic() - unplugged
+        program.wait(within=SOON)
         require_error(program, NOTHING, "gone|removed")  # QEMU takes the card out of a reader that it unplugs
-        require(took < 2, f"it took {took:.1f} s")
     reader_plug()
     card_insert()
     wait_for_usb(1)

@@ -2,7 +2,7 @@
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard,libifdscard.so limit=500
 import json
 
-from lib import (card_insert, card_remove, check, pcscd, Program, reader_plug, reader_unplug, require, require_equal, run,
+from lib import (SOON, card_insert, card_remove, check, pcscd, Program, reader_plug, reader_unplug, require, require_equal, run,
                  times_given, wait_for_command, wait_for_usb, wait_until)
 from lib.pcsc import COMMANDS, LENGTHS, asked, reader, require_driver, start_transmit
 from lib.usbmon import Wire
@@ -54,7 +54,7 @@ with check("a card taken out ends its command at once"):
             program.expect("^begun")
             wait_for_command(NEVER)
             card_remove()
-            program.wait(within=10, status=0)
+            program.wait(within=SOON, status=0)
             answer, ended = json.loads(program.lines[-1][1])
             require_equal(answer, "8010000C", "what the transmit ended with")
             # RDR_to_PC_NotifySlotChange: slot 0 is empty, and that has changed.
@@ -69,7 +69,7 @@ with check("a reader unplugged ends its command at once, and comes back"):
             program.expect("^begun")
             wait_for_command(NEVER)
             reader_unplug()
-            program.wait(within=10, status=0)
+            program.wait(within=SOON, status=0)
             answer, ended = json.loads(program.lines[-1][1])
             require_equal(answer, "8010000C", "what the transmit ended with")
             took = wire.milliseconds_from(r" C [IB]i:\S+ -\d+", ended)

@@ -2,7 +2,7 @@
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard,libscard_pcsclite.so limit=400
 import time
 
-from lib import Program, card_insert, card_remove, check, require, require_equal, run, wait_for_command
+from lib import SOON, Program, card_insert, card_remove, check, require, require_equal, run, wait_for_command
 from lib.cli import INTERRUPTED, NOTHING, QEMU_PRODUCT, Watch, apdu, atr, listed, require_error, scard, start_apdu
 from lib.pcsc import LIBRARY, Obedient
 
@@ -63,7 +63,7 @@ with check("watching waits until the reader is free, and sees its card"):
             card_insert()
             watch.card_inserted()
             watch.interrupt()
-            watch.wait(within=5, status=INTERRUPTED)
+            watch.wait(within=SOON, status=INTERRUPTED)
         require_equal([client.obey(word) for word in ("connect", ECHO)], [DONE, ECHOED], "client afterwards")
 
 with check("pcsc_scan shows that the state is not available, then the card"):

@@ -3,7 +3,7 @@
 import contextlib
 import json
 
-from lib import check, cli, load_vhci, pcscd, require, require_equal, wait_until
+from lib import SOON, check, cli, load_vhci, pcscd, require, require_equal, wait_until
 from lib.pcsc import asked, reader, start_transmit
 
 NEVER = "00160000"
@@ -34,7 +34,7 @@ with check("a command that hangs is aborted by the attribute"):
         with start_transmit(name, NEVER) as program:
             wait_until(lambda: any("XfrBlock" in line and "00 16" in line for line in device.obey("log")), "it hangs")
             asked("cancel", name)
-            program.wait(within=10, status=0)
+            program.wait(within=SOON, status=0)
             require_equal(json.loads(program.lines[-1][1])[0], "80100016", "what the transmit ended with")
         require(any("Abort" in line for line in device.obey("log")), "no Abort")
         entry, = asked("sessions", ECHO)

@@ -1,6 +1,6 @@
 """The simulated reader on the machine's USB: Abort as the specification has it, several slots, unplugging."""
 # needs: readers=0 cards=none usb=uhci bins=scard limit=240
-from lib import check, load_vhci, require, require_equal
+from lib import SOON, check, load_vhci, require, require_equal
 from lib.cli import (INTERRUPTED, NOTHING, SimulatedReader, Watch, apdu, has_card, require_error, start_apdu, status,
                      wait_for_readers)
 from lib.usbmon import Wire, require_abort
@@ -21,7 +21,7 @@ with check("Ctrl-C aborts the running command, and the device sees the whole Abo
         with Wire() as wire, start_apdu(NEVER) as program:
             wire.wait_for_command(NEVER)
             program.interrupt()
-            program.wait(within=3, status=INTERRUPTED)
+            program.wait(within=SOON, status=INTERRUPTED)
             require_abort(wire, NEVER)
         require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
         reader.require_no_violation()
@@ -32,7 +32,7 @@ with check("unplugged in the middle of a command"):
         with Wire() as wire, start_apdu(NEVER) as program:
             wire.wait_for_command(NEVER)
             reader.unplug()
-            program.wait(within=5)
+            program.wait(within=SOON)
             require_error(program, NOTHING, "gone")
         wait_for_readers(0)
         reader.plug()
@@ -63,7 +63,7 @@ with check("a command on one slot is aborted and the others go on"):
             wire.wait_for_command(NEVER)
             require(program.process.poll() is None, "it has ended by itself")
             program.interrupt()
-            program.wait(within=3, status=INTERRUPTED)
+            program.wait(within=SOON, status=INTERRUPTED)
             require_abort(wire, NEVER, slot=1)
         for name in slots[:2]:
             require_equal(apdu(ECHO, reader=name), "cafe9000", f"answer of {name}")

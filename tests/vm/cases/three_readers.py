@@ -1,6 +1,6 @@
 """Three readers at once: each with its own name, its own card and its own troubles."""
 # needs: readers=3 cards=peer usb=uhci,xhci bins=scard limit=240
-from lib import (card_insert, card_remove, check, parallel, reader_plug, reader_unplug, require, require_equal,
+from lib import (SOON, card_insert, card_remove, check, parallel, reader_plug, reader_unplug, require, require_equal,
                  times_given, wait_for_command)
 from lib.cli import INTERRUPTED, Watch, apdu, apdus, has_card, start_apdu, status, wait_for_readers
 
@@ -50,7 +50,7 @@ with check("a reader that hangs does not hold up the others"):
         require_equal(apdu("0010000001EF", reader=readers[2]), "ef9000", "answer of the third")
         require(program.process.poll() is None, "the first has ended by itself")
         program.interrupt()
-        program.wait(within=3, status=INTERRUPTED)
+        program.wait(within=SOON, status=INTERRUPTED)
     require_equal(apdu("0010000001ED", reader=readers[0]), "ed9000", "answer of the first, afterwards")
 
 with check("a reader unplugged leaves the others, and comes back under its name"):

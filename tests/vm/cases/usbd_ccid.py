@@ -1,6 +1,6 @@
 """A reader that others wrote, in software on the machine's USB: usbd-ccid, a firmware's CCID class, with Abort."""
 # needs: readers=0 cards=none usb=uhci bins=scard,usbd-ccid-vhci limit=240
-from lib import check, load_vhci, require_equal
+from lib import SOON, check, load_vhci, require_equal
 from lib.cli import INTERRUPTED, NOTHING, UsbdCcid, apdu, apdus, require_error, start_apdu, wait_for_readers
 from lib.usbmon import Wire, require_abort
 
@@ -32,7 +32,7 @@ with check("Ctrl-C aborts the running command, and the device sees the whole Abo
         with Wire() as wire, start_apdu(NEVER) as program:
             wire.wait_for_command(NEVER)
             program.interrupt()
-            program.wait(within=3, status=INTERRUPTED)
+            program.wait(within=SOON, status=INTERRUPTED)
             require_abort(wire, NEVER)
         require_equal(apdu(ECHO), "cafe9000", "answer afterwards")
 
@@ -41,7 +41,7 @@ with check("unplugged in the middle of a command"):
         with Wire() as wire, start_apdu(NEVER) as program:
             wire.wait_for_command(NEVER)
             reader.unplug()
-            program.wait(within=5)
+            program.wait(within=SOON)
             require_error(program, NOTHING, "gone")
         wait_for_readers(0)
         reader.plug()

@@ -1,6 +1,6 @@
 """`scard watch` sees cards and the whole reader come and go, and ends when it is told to."""
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard
-from lib import card_insert, card_remove, check, reader_plug, reader_unplug, require_equal
+from lib import SOON, card_insert, card_remove, check, reader_plug, reader_unplug, require_equal
 from lib.cli import INTERRUPTED, PEER_ATR, QEMU_PRODUCT, Watch, atr, wait_for_readers
 
 with check("a card goes and comes, five times"):
@@ -37,7 +37,7 @@ with check("Ctrl-C ends it within two seconds"):
     with Watch() as watch:
         watch.card_inserted()
         watch.interrupt()
-        watch.wait(within=2, status=INTERRUPTED)
+        watch.wait(within=SOON, status=INTERRUPTED)
 
 with check("Ctrl-C ends it without any reader, too"):
     reader_unplug()
@@ -48,4 +48,4 @@ with check("Ctrl-C ends it without any reader, too"):
         reader_unplug()
         watch.reader_removed()
         watch.interrupt()
-        watch.wait(within=2, status=INTERRUPTED)
+        watch.wait(within=SOON, status=INTERRUPTED)

@@ -15,6 +15,7 @@ import traceback
 
 CASES = pathlib.Path(__file__).resolve().parent.parent
 SECONDS = 40.0  # for a program to start, do something short and end
+SOON = 20.0  # for what must end although a card never answers, and long before any limit on how long one may take
 SHOWN = 16  # lines of a program that has failed
 
 

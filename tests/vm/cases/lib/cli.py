@@ -24,17 +24,19 @@ def listed():
     return json.loads(scard("list", "--json").text("out"))
 
 
-def names():
-    """The names of the readers; one that is there but cannot be used is a failure."""
-    entries = listed()
-    for entry in entries:
-        require(entry["usable"], f"{entry['name']} cannot be used: {entry.get('reason')}; {entry.get('remedy')}")
-    return [entry["name"] for entry in entries]
-
-
 def wait_for_readers(count):
-    """Until as many readers are listed; their names."""
-    return wait_until(lambda: len(found := names()) == count and (found or True), f"{count} readers listed")
+    """Until as many readers are listed, and can be used; their names."""
+    entries = []
+
+    def are_there():
+        entries[:] = listed()
+        return len(entries) == count and all(entry["usable"] for entry in entries)
+
+    try:
+        wait_until(are_there, f"{count} readers that can be used")
+    except Failed as e:
+        raise Failed(f"{e}; listed: {entries}") from None
+    return [entry["name"] for entry in entries]
 
 
 def status():
