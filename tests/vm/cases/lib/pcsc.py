@@ -8,8 +8,9 @@ from . import CASES, Program, require_equal, run, wait_until
 
 PYTHON = ["env", f"PYTHONPATH={CASES}", "python3", "-m"]
 CLIENT = [*PYTHON, "lib.client"]
-# When the last reader goes between two calls of pyscard's, it takes for names whatever is in its memory: let it be nothing.
-MONITOR = ["env", "MALLOC_PERTURB_=255", *PYTHON, "lib.monitor"]
+# When the last reader goes between two calls of pyscard's, it takes for names whatever is in its memory, and where that is
+# no text, its thread dies: let it be nothing. (What a thread has kept for itself of freed memory comes back as it was.)
+MONITOR = ["env", "GLIBC_TUNABLES=glibc.malloc.perturb=255:glibc.malloc.tcache_count=0", *PYTHON, "lib.monitor"]
 
 # What a program is started with that is to use this project's library, once that is installed.
 LIBRARY = ["env", "LD_LIBRARY_PATH=/usr/local/lib/scard"]
