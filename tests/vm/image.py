@@ -25,7 +25,7 @@ TOP = pathlib.Path(os.environ.get("SCARD_VM_DIR") or HERE.parent.parent / "targe
 # The guest is the host's release: what is built on the host runs in it.
 SUITE = "bookworm"
 SOURCES = [pathlib.Path("/etc/apt/sources.list.d/debian.sources"), pathlib.Path("/etc/apt/sources.list")]
-GUEST_PACKAGES = """udev kmod iproute2 procps busybox-static strace gdb socat tcpdump usbutils hwdata usbip
+GUEST_PACKAGES = """systemd udev kmod iproute2 procps busybox-static strace gdb socat tcpdump usbutils hwdata usbip
     pcscd libccid pcsc-tools opensc openssl gnupg scdaemon python3 python3-pyscard libpcsclite-dev
     libusb-1.0-0""".split()
 UNUSED_DRIVERS = "gpu net media infiniband scsi staging iio video isdn hwmon ata md nvme".split()

@@ -84,7 +84,7 @@ class Machine:
                 "-kernel", str(KERNEL), "-initrd", str(INITRD),
                 # On a busy host the emulated timer may be late enough to be taken for broken: no_timer_check.
                 "-append", "console=ttyS0 no_timer_check quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on "
-                           f"cryptomgr.notests arena.readers={s.readers}",
+                           f"cryptomgr.notests arena.readers={s.readers}" + " arena.systemd" * s.systemd,
                 "-serial", f"file:{self.console()}",
                 "-drive", f"file={ROOT},format=raw,if=virtio,read-only=on",
                 "-fw_cfg", f"name=opt/arena/command,file={tmp / 'command'}",
