@@ -1,5 +1,6 @@
 """A C program on QEMU's reader: with this project's libpcsclite, and with pcscd, libpcsclite and libccid, by turns."""
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard,libscard_pcsclite.so,pcsc-latency limit=900
+import contextlib
 import os
 import pathlib
 import re
@@ -86,16 +87,25 @@ def started_by_socket():
     return rows(program.text("out"))["program started to first answer"]
 
 
-with check("this library and the usual way"):
-    # Emulated, code is translated once for each address it is at: most of the time of a program's start, where addresses
-    # are other ones each time. No processor has that to do.
+@contextlib.contextmanager
+def fixed_addresses():
+    """Emulated, code is translated once for each address it is at: most of the time of a program's start, where addresses
+    are other ones each time. No processor has that to do.
+    """
+    usual_kind = RANDOM_ADDRESSES.read_text()
     RANDOM_ADDRESSES.write_text("0")
+    try:
+        yield
+    finally:
+        RANDOM_ADDRESSES.write_text(usual_kind)
+
+
+with check("this library and the usual way"), fixed_addresses(), tempfile.TemporaryDirectory() as folder:
     seen = {"pcscd": [], "library": []}
-    with tempfile.TemporaryDirectory() as folder:
-        os.symlink("/usr/local/bin/libscard_pcsclite.so", f"{folder}/libpcsclite.so.1")
-        for _ in range(ROUNDS):
-            seen["pcscd"].append(daemon())
-            seen["library"].append(library(folder))
+    os.symlink("/usr/local/bin/libscard_pcsclite.so", f"{folder}/libpcsclite.so.1")
+    for _ in range(ROUNDS):
+        seen["pcscd"].append(daemon())
+        seen["library"].append(library(folder))
     for row in seen["library"][0]:
         there, here = (usual([found[row] for found in seen[way]]) for way in ("pcscd", "library"))
         print(f"# {row}: pcscd {there:.0f}, library {here:.0f}, ratio {here / there:.3f}")

@@ -1,13 +1,22 @@
-"""An APDU through pcscd on QEMU's reader, with libccid and with this driver by turns: round trip and CPU time."""
+"""An APDU through pcscd on QEMU's reader, with libccid and with this driver by turns: round trip, CPU time, USB time."""
 # needs: readers=1 cards=peer usb=uhci,xhci bins=scard,libifdscard.so,pcsc-latency limit=900
+import pathlib
 import re
+import signal
+import struct
+import tempfile
 
-from lib import check, pcscd, run
+from lib import Program, check, pcscd, run
 from lib.pcsc import reader
 
 ROUNDS = 3
 SAMPLES = 500
-LENGTHS = ("5 bytes", "255 bytes")
+LENGTHS = {"5 bytes": 20, "255 bytes": 270}  # and those of the messages on bulk-OUT
+BULK = 3  # usbmon's number for such a transfer
+
+
+def usual(values):
+    return sorted(values)[len(values) // 2]
 
 
 def measured(driver):
@@ -15,11 +24,45 @@ def measured(driver):
     with pcscd(driver) as daemon:
         reader()
         text = run("pcsc-latency", "-", daemon.process.pid, SAMPLES, within=300).text("out")
+        on_the_wire = watched(daemon)
     times = re.findall(r"^SCardTransmit, (\S+ bytes) +\d+ +([\d.]+)", text, re.MULTILINE)
     cpu = re.findall(r"^ +CPU of the daemon +\d+ +([\d.]+)", text, re.MULTILINE)
     found = {("round trip, median", length): float(time) for length, time in times}
     found |= {("CPU of pcscd", length): float(time) for (length, _), time in zip(times, cpu)}
-    return found
+    return found | on_the_wire
+
+
+def watched(daemon):
+    """The same once more while the USB is watched, which takes time of its own: how long answers take there."""
+    with tempfile.NamedTemporaryFile() as file:
+        with Program("tcpdump", "-i", "usbmon0", "-s", "64", "-w", file.name) as tcpdump:
+            tcpdump.expect("listening on", stream="err")
+            run("pcsc-latency", "-", daemon.process.pid, SAMPLES, within=300)
+            tcpdump.interrupt(signal.SIGINT)
+            tcpdump.wait(status=0)
+        content = pathlib.Path(file.name).read_bytes()
+    answers = {length: [] for length in LENGTHS.values()}
+    command = None
+    for kind, is_in, length, time in bulk_transfers(content):
+        if not is_in and kind == "S":
+            command = length, time
+        elif is_in and kind == "C" and length and command:
+            if command[0] in answers:
+                answers[command[0]].append(time - command[1])
+            command = None
+    return {("on the USB, median", name): usual(answers[length]) for name, length in LENGTHS.items()}
+
+
+def bulk_transfers(content):
+    """(S for submitted or C for completed, whether it is to the host, bytes, microseconds) of each, from tcpdump's file."""
+    at = 24
+    while at < len(content):
+        captured, = struct.unpack_from("<I", content, at + 8)
+        kind, transfer, endpoint = struct.unpack_from("<8xcBB", content, at + 16)
+        seconds, microseconds, _, length = struct.unpack_from("<16xqiiI", content, at + 16)
+        if transfer == BULK:
+            yield kind.decode(), bool(endpoint & 0x80), length, seconds * 1000000 + microseconds
+        at += 16 + captured
 
 
 with check("round trips"):
@@ -27,9 +70,7 @@ with check("round trips"):
     for _ in range(ROUNDS):
         for driver, results in seen.items():
             results.append(measured(driver))
-    for row in ("round trip, median", "CPU of pcscd"):
+    for row in ("round trip, median", "on the USB, median", "CPU of pcscd"):
         for length in LENGTHS:
-            usual = {driver: sorted(result[row, length] for result in results)[ROUNDS // 2]
-                     for driver, results in seen.items()}
-            print(f"# {row}, {length}: libccid {usual['libccid']:.0f} us, scard {usual['scard']:.0f} us, "
-                  f"ratio {usual['scard'] / usual['libccid']:.2f}")
+            theirs, ours = (usual([result[row, length] for result in results]) for results in seen.values())
+            print(f"# {row}, {length}: libccid {theirs:.0f} us, scard {ours:.0f} us, ratio {ours / theirs:.2f}")
