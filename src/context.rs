@@ -65,6 +65,7 @@ impl Context {
             calls: BTreeMap::new(),
             cancels_commands: true,
             transaction_limit: None,
+            listed: None,
         };
         state.contexts.insert(id, entry);
         drop(state);
@@ -183,8 +184,11 @@ impl Context {
     /// # Errors
     /// [`Error::InvalidHandle`].
     pub fn list_readers_owned(&self) -> Result<Vec<CString>, Error> {
-        self.is_valid()?;
-        Ok(self.shared.inner.lock().slots.iter().map(|slot| slot.name.clone()).collect())
+        let mut state = self.shared.inner.lock();
+        let changes = state.changes;
+        let entry = state.contexts.get_mut(&self.shared.id).ok_or(Error::InvalidHandle)?;
+        entry.listed = Some(changes);
+        Ok(state.slots.iter().map(|slot| slot.name.clone()).collect())
     }
 
     /// Connects to the card in `reader`, or with [`ShareMode::Direct`] to the reader itself. Waits

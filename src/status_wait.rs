@@ -28,7 +28,7 @@ const COMPARED: State = State::UNKNOWN
 /// What one entry of the wait is about.
 enum Target {
     Ignored,
-    /// Readers coming and going; the count when the wait began.
+    /// Readers coming and going; the count when the wait began, or when they were listed for it.
     Pnp(u16),
     Slot(SlotId),
 }
@@ -46,7 +46,11 @@ impl Wait {
         let mut call = Call::begin(inner, context)?;
         let found = {
             let mut state = inner.lock();
-            targets(&state, readers).map(|targets| {
+            // Between the list and the wait readers may have come or gone: that is news.
+            let pnp = readers.iter().any(ReaderState::is_pnp);
+            let entry = state.contexts.get_mut(&context).filter(|_| pnp);
+            let listed = entry.and_then(|entry| entry.listed.take());
+            targets(&state, listed, readers).map(|targets| {
                 call.need(&mut state, slots(&targets));
                 let opens = !is_settled(&state, &targets);
                 (targets, opens)
@@ -165,7 +169,12 @@ fn slots(targets: &[Target]) -> impl Iterator<Item = SlotId> {
     })
 }
 
-fn targets(state: &StackState, readers: &[ReaderState]) -> Result<Vec<Target>, Error> {
+/// `listed` is the count when the context listed the readers.
+fn targets(
+    state: &StackState,
+    listed: Option<u16>,
+    readers: &[ReaderState],
+) -> Result<Vec<Target>, Error> {
     readers
         .iter()
         .map(|reader| {
@@ -173,7 +182,9 @@ fn targets(state: &StackState, readers: &[ReaderState]) -> Result<Vec<Target>, E
                 return Ok(Target::Ignored);
             }
             if reader.is_pnp() {
-                return Ok(Target::Pnp(state.changes));
+                // Who tells a count knows better.
+                let listed = listed.filter(|_| reader.current_bits() >> 16 == 0);
+                return Ok(Target::Pnp(listed.unwrap_or(state.changes)));
             }
             let slot = state.slots.iter().find(|slot| slot.name.as_c_str() == reader.name());
             slot.map(|slot| Target::Slot(slot.id)).ok_or(Error::UnknownReader)

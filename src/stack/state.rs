@@ -15,6 +15,8 @@ pub(crate) struct ContextEntry {
     pub(crate) cancels_commands: bool,
     /// How long nothing may be done in a transaction.
     pub(crate) transaction_limit: Option<Duration>,
+    /// `changes` when it last listed the readers, until it next waits for a change of them.
+    pub(crate) listed: Option<u16>,
 }
 
 /// How a handle stands to its card.

@@ -226,6 +226,31 @@ fn case_031_readers_coming_and_going_end_a_wait_for_them() {
     assert_eq!(wait.join().0, Ok(()));
 }
 
+/// A program lists the readers, finds none, and waits for one: it may come in between.
+#[test]
+fn case_031_a_reader_that_comes_between_list_and_wait_is_not_missed() {
+    let bench = bench("default");
+    let context = bench.context();
+    bench.port.unplug();
+    until("it is gone", || context.list_readers_owned() == Ok(Vec::new()));
+    bench.port.plug();
+    bench.attach();
+    let mut states = vec![pnp()];
+    assert_eq!(context.get_status_change(None, &mut states), Ok(()));
+    assert_eq!(states[0].event_state(), State::CHANGED);
+    // It has been told, whether it lists them now or not.
+    let again = context.get_status_change(Duration::ZERO, &mut [pnp()]);
+    assert_eq!(again, Err(Error::Timeout));
+    // What it knows of the count it knows better.
+    context.list_readers_owned().unwrap();
+    bench.port.unplug();
+    until("it is gone", || bench.context().list_readers_len() == Ok(1));
+    let mut known = vec![pnp()];
+    bench.context().get_status_change(Duration::ZERO, &mut known).unwrap_err();
+    known[0].sync_current_state();
+    assert_eq!(context.get_status_change(Duration::ZERO, &mut known), Err(Error::Timeout));
+}
+
 /// The same as Windows has it: the number of readers that the caller knows.
 #[test]
 fn case_031_the_number_of_readers_may_be_told_instead() {
