@@ -88,6 +88,33 @@ fn a_command_that_is_never_answered_is_cancelled_by_abort() {
     }
 }
 
+/// After an Abort this device drops a command, the stack's own one by which it looks whether the reader
+/// is in step. Who stops meanwhile leaves neither that one under way nor its Abort half done.
+#[test]
+fn stopping_after_a_cancel_leaves_the_reader_in_step() {
+    let bench = bench();
+    let context = bench.context();
+    let card = bench.connect(&context);
+    log(&bench);
+    let canceller = context.canceller();
+    std::thread::scope(|scope| {
+        let transmit = scope.spawn(|| card.transmit_owned(&[0, 0x16, 0, 0], None));
+        until("the command is on the wire", || {
+            log(&bench).sent.iter().any(|(_, _, ins)| *ins == Some(0x16))
+        });
+        canceller.cancel().unwrap();
+        assert_eq!(transmit.join().unwrap(), Err(Error::Cancelled));
+    });
+    bench.stack.shutdown();
+    let log = log(&bench);
+    let messages = log.sent.iter().filter(|(kind, ..)| *kind == 0x72).map(|(_, seq, _)| *seq);
+    let requests = log.aborts.iter().map(|value| value.to_le_bytes()[1]);
+    assert!(log.aborts.len() >= 2 && messages.eq(requests), "{:02X?} {:?}", log.aborts, log.sent);
+    // Nothing but a question comes behind the end.
+    let mut power = log.sent.iter().map(|(kind, ..)| *kind).filter(|kind| *kind != 0x65);
+    assert_eq!(power.next_back(), Some(0x63), "IccPowerOff: {:?}", log.sent);
+}
+
 #[test]
 fn unplugged_during_a_command() {
     let bench = bench();

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// How long closing waits for running commands to be aborted.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
-/// How long closing waits for the cards to be powered off.
+/// How long it waits, beyond that, for the cards to be powered off.
 const POWER_OFF_TIME: Duration = Duration::from_secs(1);
 
 /// What virtual time takes in real time where a caller may have been about to do something: before it
@@ -232,7 +232,10 @@ impl<T: Transport> Worker<T> {
                 if !self.pending.is_empty() && now < until {
                     return false;
                 }
-                self.phase = Phase::PoweringOff { until: now + POWER_OFF_TIME };
+                // Nobody waits any more for what the driver may still do by itself: to see that the
+                // reader is rid of an aborted command takes a second, and to abort that itself is not
+                // to be left half done.
+                self.phase = Phase::PoweringOff { until: until + POWER_OFF_TIME };
                 for slot in 0..=self.driver.reader().class().max_slot_index {
                     let slot = Slot(slot);
                     if self.driver.reader().is_powered(slot) {

@@ -66,7 +66,8 @@ def require_abort(wire, command, slot=0):
     There may be more Aborts later, of the driver's own exchanges to bring the reader back in step; each is whole.
     """
     try:
-        wait_until(lambda: wire.messages(ABORT_MESSAGE), "a whole Abort on the USB")  # it comes through a pipe
+        # What is seen comes through a pipe.
+        wait_until(lambda: 0 < len(wire.abort_requests()) <= len(wire.messages(ABORT_MESSAGE)), "whole Aborts on the USB")
         commands, requests, messages = wire.messages(XFR_BLOCK), wire.abort_requests(), wire.messages(ABORT_MESSAGE)
         wanted = bytes.fromhex(command)
         sent_at, aborted = next((at, data) for at, data in commands if data[5] == slot and wanted in data[HEADER:])
