@@ -29,8 +29,9 @@
 //! As in pcsc-lite, where that and Windows differ: [`ShareMode::Direct`] shares; transactions of a
 //! handle are counted, and [`Card::reconnect`] keeps them; [`Card::control`] is for the reader and
 //! works after the card was taken out; a wait for [`PNP_NOTIFICATION`] never ends at once for want
-//! of knowledge, but if readers have come or gone since its context has listed them. As on Windows: others' handles coming and going end a status wait, and a
-//! transaction in which nothing is done may have a limit ([`Context::set_transaction_limit`]).
+//! of knowledge, but if readers have come or gone since its context has listed them. As on Windows:
+//! others' handles coming and going end a status wait, and a transaction in which nothing is done
+//! may have a limit ([`Context::set_transaction_limit`]).
 //!
 //! Unlike either: whoever waits for a transaction gets it first come, first served; releasing a
 //! context ends its waits; what cannot be shared is refused at once; an event counter is never 0,

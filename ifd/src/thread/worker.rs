@@ -232,9 +232,8 @@ impl<T: Transport> Worker<T> {
                 if !self.pending.is_empty() && now < until {
                     return false;
                 }
-                // Nobody waits any more for what the driver may still do by itself: to see that the
-                // reader is rid of an aborted command takes a second, and to abort that itself is not
-                // to be left half done.
+                // After a cancel the driver may still be asking whether the reader is in step. If there
+                // is no answer, it aborts that after a second, and an Abort is not to be cut off.
                 self.phase = Phase::PoweringOff { until: until + POWER_OFF_TIME };
                 for slot in 0..=self.driver.reader().class().max_slot_index {
                     let slot = Slot(slot);
